@@ -1,0 +1,89 @@
+"""Small things that every room of the project uses."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+
+class InputError(ValueError):
+    """The user's input cannot be used.
+
+    The message is one clear sentence that says what is wrong and what to do. The command line
+    prints it and exits with code 2, the web service answers with a 4xx status.
+    """
+
+
+@contextlib.contextmanager
+def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside `target` that becomes `target` only if the block succeeds.
+
+    The temporary name starts with a dot and keeps the suffix of the target, because libraries choose
+    the file format by it. Missing parent folders are made.
+
+    Args:
+        target: the final path of a file.
+
+    Yields:
+        An empty file in the same folder, to be overwritten.
+
+    Raises:
+        InputError: the folder cannot be made or written, or the target is a folder.
+    """
+    target = Path(target)
+    if target.is_dir():
+        raise InputError(f"Cannot write {target}: it is a folder; give the name of a file.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=target.suffix, dir=target.parent)
+    except OSError as error:
+        raise InputError(
+            f"Cannot write into the folder {target.parent} ({error.strerror}); choose another output folder."
+        ) from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files that only the owner may read; results should follow the user's umask.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """Turn a device name from the command line or the config into a torch device.
+
+    Args:
+        name: "auto" (a CUDA GPU where there is one, else the CPU), "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        InputError: the name is unknown, or the GPU that it names is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"Unknown device '{name}'; use auto, cpu or cuda.") from error
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"Unknown device '{name}'; use auto, cpu or cuda.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"The device '{name}' was asked for, but PyTorch finds no such GPU; use --device cpu.")
+    return device
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and PyTorch (all devices) with one number."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
