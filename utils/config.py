@@ -1,0 +1,303 @@
+"""The configuration: loaded and checked once, then passed down in typed parts.
+
+`model_config.yaml` holds every number that a user may want to change, with its unit beside it. An unknown key or a
+wrong type is an `InputError` that names the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
+
+from utils.helpers import InputError
+
+Size = Literal["debug", "lite", "base"]
+Fraction = Field(ge=0.0, le=1.0)
+
+
+class Section(BaseModel):
+    """A part of the configuration: no unknown keys, no changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class AutoencoderModel(Section):
+    width: PositiveInt
+    encoder_blocks: tuple[PositiveInt, PositiveInt, PositiveInt]
+    decoder_blocks: tuple[PositiveInt, PositiveInt, PositiveInt]
+    latent_channels: PositiveInt
+
+
+class SyncNetModel(Section):
+    audio_input: Literal["speech", "mel"]
+    visual_widths: tuple[PositiveInt, ...]
+    audio_width: PositiveInt
+    embedding: PositiveInt
+    dropout: float = Fraction
+
+
+class SpeechModel(Section):
+    feature_layers: PositiveInt
+    feature_width: PositiveInt
+    width: PositiveInt
+    layers: PositiveInt
+    heads: PositiveInt
+    reach_s: PositiveFloat
+    tokens_per_frame: PositiveInt
+    phonemes: PositiveInt
+    shape_coefficients: PositiveInt
+    dropout: float = Fraction
+
+
+class GeneratorModel(Section):
+    block_channels: tuple[PositiveInt, ...]
+    layers_per_block: PositiveInt
+    head_width: PositiveInt
+    norm_groups: PositiveInt
+    motion_heads: PositiveInt
+    token_width: PositiveInt
+    face_width: PositiveInt
+    face_tokens: PositiveInt
+
+
+class ModelSizes(Section):
+    autoencoder: AutoencoderModel
+    syncnet: SyncNetModel
+    syncnet_judge: SyncNetModel
+    speech: SpeechModel
+    generator: GeneratorModel
+
+
+class Models(Section):
+    debug: ModelSizes
+    lite: ModelSizes
+    base: ModelSizes
+
+
+class DataConfig(Section):
+    processed_dir: Path
+    window: PositiveInt
+    fps: PositiveInt
+    references: PositiveInt
+    max_minutes_per_person: PositiveFloat
+    cache_gb: PositiveFloat
+
+
+class CommonTraining(Section):
+    seed: int
+    num_workers: int = Field(ge=0)
+    checkpoint_every_s: PositiveFloat
+    log_every: PositiveInt
+    gradient_clip: PositiveFloat
+    weights_dir: Path
+
+
+class StageConfig(Section):
+    batch_size: PositiveInt
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+    warmup_steps: int = Field(ge=0)
+    max_steps: PositiveInt
+    max_minutes: PositiveFloat | None
+    ema_decay: float = Field(ge=0.0, lt=1.0)
+    precision: Literal["no", "bf16"]
+    validate_every: PositiveInt
+
+
+class AutoencoderTraining(StageConfig):
+    crop: PositiveInt = Field(multiple_of=16)
+    clips_per_batch: PositiveInt
+    l1_weight: NonNegativeFloat
+    pyramid_weight: NonNegativeFloat
+    perceptual_weight: NonNegativeFloat
+    perceptual_network: Path | None
+    mouth_weight: PositiveFloat
+    latent_weight: NonNegativeFloat
+    adversarial_weight: NonNegativeFloat
+    adversarial_from_step: int = Field(ge=0)
+    discriminator_learning_rate: PositiveFloat
+    discriminator_width: PositiveInt
+    colour_jitter: float = Fraction
+
+
+class SyncNetTraining(StageConfig):
+    seed: int
+    shifts: PositiveInt
+    near_shifts: int = Field(ge=0)
+    minimum_shift: PositiveInt
+    shape_weight: NonNegativeFloat
+    brightness_jitter: float = Fraction
+    affine_jitter: float = Fraction
+    audio_noise: NonNegativeFloat
+    feature_drop: float = Fraction
+    time_mask: float = Fraction
+
+
+class SpeechTraining(StageConfig):
+    window_s: PositiveFloat
+    velocity_weight: NonNegativeFloat
+    phoneme_drop: float = Fraction
+    speech_drop: float = Fraction
+    patience: PositiveInt
+
+
+class GeneratorTraining(StageConfig):
+    autoencoder: Path | None
+    syncnet: Path | None
+    speech: Path | None
+    shape_noise: NonNegativeFloat
+    shape_drop: float = Fraction
+    audio_drop: float = Fraction
+    phoneme_drop: float = Fraction
+    reference_drop: float = Fraction
+    mouth_weight: PositiveFloat
+    pixel_from_step: int = Field(ge=0)
+    pixel_every: PositiveInt
+    pixel_frames: PositiveInt
+    pixel_weight: NonNegativeFloat
+    sync_weight: NonNegativeFloat
+    temporal_weight: NonNegativeFloat
+
+
+class TrainingConfig(Section):
+    common: CommonTraining
+    autoencoder: AutoencoderTraining
+    syncnet: SyncNetTraining
+    syncnet_judge: SyncNetTraining
+    speech: SpeechTraining
+    generator: GeneratorTraining
+
+
+class InferenceConfig(Section):
+    weights_dir: Path
+    steps: PositiveInt
+    guidance: NonNegativeFloat
+    window: PositiveInt
+    overlap: int = Field(ge=0)
+    references: PositiveInt
+    seed: int
+    queue_windows: PositiveInt
+    crf: int = Field(ge=0, le=51)
+
+
+class MediaLimits(Section):
+    max_duration_s: PositiveFloat
+    max_width: PositiveInt
+    max_height: PositiveInt
+    max_file_gb: PositiveFloat
+
+
+class FacesConfig(Section):
+    models_dir: Path
+    mouth_shape_dir: Path
+    min_detection_score: float = Fraction
+    min_presence: float = Fraction
+    min_face_px: PositiveFloat
+    max_yaw_deg: PositiveFloat
+    max_pitch_deg: PositiveFloat
+    smoothing_s: PositiveFloat
+    cut_threshold: float = Fraction
+    fade_frames: int = Field(ge=0)
+    feather_px: PositiveFloat
+
+
+class PreprocessConfig(Section):
+    min_clip_s: PositiveFloat
+    max_clip_s: PositiveFloat
+    min_valid: float = Fraction
+    crf: int = Field(ge=0, le=51)
+    speech_variants: PositiveInt
+    max_sync_offset: PositiveInt
+    min_sync_confidence: NonNegativeFloat
+
+
+class Config(Section):
+    """The whole configuration. `config.model` is the chosen size's part of `models`."""
+
+    size: Size
+    models: Models
+    data: DataConfig
+    training: TrainingConfig
+    inference: InferenceConfig
+    media: MediaLimits
+    faces: FacesConfig
+    preprocess: PreprocessConfig
+
+    @property
+    def model(self) -> ModelSizes:
+        return getattr(self.models, self.size)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read and check a configuration file.
+
+    Args:
+        path: YAML file.
+        overrides: "a.b=value" replacements, the value in YAML; the key must exist in the configuration.
+
+    Raises:
+        InputError: the file is missing or not YAML, a key is unknown or missing, or a value has a wrong type or
+            lies outside its range; the sentence names the key.
+    """
+    values = _read(Path(path))
+    for override in overrides:
+        _override(values, override)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise InputError(_sentence(error, path)) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"Cannot read the configuration {path}: {error}.") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"The configuration {path} is not valid YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(values, dict):
+        raise InputError(f"The configuration {path} must hold named sections, see model_config.yaml.")
+    return values
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    """Set one "a.b=value" inside nested dictionaries; unknown last keys are left to the validation to name."""
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise InputError(f"--set {override}: write it as section.key=value.")
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.get(section) if isinstance(values, dict) else None
+        if not isinstance(values, dict):
+            raise InputError(f"--set {key}: the configuration has no section '{section}'.")
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {key}: '{text}' is not a valid value.") from error
+
+
+def _sentence(error: ValidationError, path: str | Path) -> str:
+    """The first fault of a failed validation in one sentence, and how many there are."""
+    faults = error.errors()
+    first = faults[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        what = "is not a known key"
+    elif first["type"] == "missing":
+        what = "is missing"
+    else:
+        what = f"has the value {first['input']!r}, but: {first['msg'].lower()}"
+    more = f" ({len(faults) - 1} more faults)" if len(faults) > 1 else ""
+    return f"Configuration {path}: '{key}' {what}{more}."
