@@ -78,7 +78,7 @@ def resolve_device(name: str = "auto") -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"Unknown device '{name}'; use auto, cpu or cuda.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"The device '{name}' was asked for, but PyTorch finds no such GPU; use --device cpu.")
+        raise InputError(f"PyTorch finds no GPU for the device '{name}'; use --device cpu.")
     return device
 
 
