@@ -1,0 +1,80 @@
+# Everything from a fresh clone with nothing but Python >= 3.10 (and make):
+#
+#   make demo        set up, then let the bundled portrait speak: outputs/demo.mp4
+#   make test        set up, then run the tests
+#   make lint        set up, then check the style
+#   make train-lite  set up, then train the embedded weights, stage by stage (DATA=raw_dataset)
+#   make bench       set up, then measure speed and memory
+#
+# A second run installs nothing as long as the requirements stay the same. Each step can be killed and
+# started again with the same command. Variables: PYTHON, VENV, OUTPUTS, DATA, PROCESSED, WORKERS.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV      ?= .venv
+OUTPUTS   ?= outputs
+DATA      ?= raw_dataset
+PROCESSED ?= processed_dataset
+CONFIG    ?= model_config.yaml
+WORKERS   ?= 2
+
+# The newcomer's own python3 first, then others by name. 3.10 is the oldest that every library supports;
+# ensurepip is what some systems leave out (Debian: package python3-venv).
+USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python3.10 python; do \
+	if "$$name" -c "$(USABLE)" >/dev/null 2>&1; then command -v "$$name"; break; fi; done)
+
+PY     := $(VENV)/bin/python
+STAGES := autoencoder syncnet syncnet_judge speech generator
+
+.PHONY: help demo test lint bench train-lite preprocess clean
+
+help:
+	@sed -n '/^#   make/s/^#   //p' Makefile
+
+$(PY):
+	@test -n "$(PYTHON)" || { echo "No usable Python found: install Python 3.10 or newer (with its venv" \
+		"module), or name one: make demo PYTHON=/path/to/python3" >&2; exit 2; }
+	@"$(PYTHON)" -c "$(USABLE)" || { echo "$(PYTHON) cannot be used: Python 3.10 or newer with venv is" \
+		"needed" >&2; exit 2; }
+	"$(PYTHON)" -m venv "$(VENV)"
+
+# The stamps remember which requirements are installed.
+$(VENV)/.installed: requirements.txt | $(PY)
+	"$(PY)" -m pip install --disable-pip-version-check -q -r requirements.txt
+	@touch "$@"
+
+$(VENV)/.installed-dev: requirements-dev.txt requirements.txt | $(PY)
+	"$(PY)" -m pip install --disable-pip-version-check -q -r requirements-dev.txt
+	@touch "$@" "$(VENV)/.installed"
+
+demo: $(VENV)/.installed
+	@mkdir -p "$(OUTPUTS)"
+	"$(PY)" app.py --mode cli --video examples/portrait.png --audio examples/speech.wav \
+		--output "$(OUTPUTS)/demo.mp4"
+	@echo "Done: $(OUTPUTS)/demo.mp4"
+
+# Two processes with one thread each (tests/conftest.py).
+test: $(VENV)/.installed-dev
+	"$(PY)" -m pytest -n $(WORKERS)
+
+lint: $(VENV)/.installed-dev
+	"$(PY)" -m ruff check .
+
+bench: $(VENV)/.installed
+	"$(PY)" benchmarks/bench_pipeline.py
+
+# The recipe of pretrained/lite. Each command goes on where it was stopped.
+preprocess: $(VENV)/.installed
+	"$(PY)" data/preprocess.py --raw_data_dir "$(DATA)" --output_dir "$(PROCESSED)" --config "$(CONFIG)" \
+		--split all --num_workers $(WORKERS)
+
+train-lite: preprocess
+	set -e; for stage in $(STAGES); do \
+		"$(PY)" trainer.py --config "$(CONFIG)" --size lite --stage $$stage \
+			--set data.processed_dir="$(PROCESSED)"; \
+	done
+
+clean:
+	rm -rf "$(VENV)" "$(OUTPUTS)"

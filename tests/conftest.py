@@ -1,0 +1,60 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+THREADS_PER_TEST_PROCESS = 1
+
+# Workers run side by side (pytest -n 2). One thread each is faster than all of them fighting for the
+# same cores, and it must be set before the numerical libraries are loaded.
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(_name, str(THREADS_PER_TEST_PROCESS))
+
+
+def _talking_faces_dir() -> Path:
+    """The folder of real clips: $LIPSYNC_TALKING_FACES, else ../shared/talking_faces beside the checkout."""
+    named = os.environ.get("LIPSYNC_TALKING_FACES")
+    return Path(named) if named else REPO.parent / "shared" / "talking_faces"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _torch_threads() -> None:
+    """Keep PyTorch to the same number of threads as the other libraries."""
+    import torch
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+@pytest.fixture(scope="session")
+def talking_faces() -> Path:
+    """Folder with {train,val,test}/videos/*.mp4 and manifest.tsv; the test is skipped when it is absent."""
+    folder = _talking_faces_dir()
+    if not (folder / "manifest.tsv").is_file():
+        pytest.skip(f"no real clips at {folder}: set LIPSYNC_TALKING_FACES to a folder with a manifest.tsv")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lite_weights() -> Path:
+    """The embedded weights pretrained/lite; the test is skipped when they have not been trained yet."""
+    folder = REPO / "pretrained" / "lite"
+    if not (folder / "generator" / "config.json").is_file():
+        pytest.skip(f"no trained weights at {folder}: run `make train-lite`")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def example_portrait() -> Path:
+    """The bundled still picture of one person."""
+    return REPO / "examples" / "portrait.png"
+
+
+@pytest.fixture(scope="session")
+def example_speech() -> Path:
+    """The bundled speech file, mono 24 kHz, about six seconds."""
+    return REPO / "examples" / "speech.wav"
