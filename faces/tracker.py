@@ -1,7 +1,7 @@
 """One face followed through a stream of frames: scene cuts, tracks, the choice of the face, and its mesh.
 
-Nothing here looks back further than one frame or ahead further than the choice of the face needs, so the memory
-does not grow with the length of the video.
+Nothing here looks back further than one frame or ahead further than the choice of the face needs, so the
+memory does not grow with the length of the video.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class FaceChoice:
         if match := re.fullmatch(rf"point:{number},{number}(?:@{number})?", text):
             return cls("point", point=(float(match[1]), float(match[2])), time=float(match[3] or 0))
         raise InputError(
-            f"The face choice '{text}' is not known; use largest, left, right, index:N, or point:X,Y or point:X,Y@SECONDS."
+            f"The face '{text}' is not known; use largest, left, right, index:N or point:X,Y[@SECONDS]."
         )
 
     def pick(self, tracks: Sequence[Track], looked_at: int = 1) -> Track | None:
@@ -104,7 +104,7 @@ class Track:
         return float(np.median([np.prod(box[2:] - box[:2]) for box in self.boxes]))
 
     def centre(self, time: float | None = None) -> tuple[float, float]:
-        """Centre in px: the median, or at the sighting nearest to a time (seconds) within the track's span."""
+        """Centre in px: the median, or at the sighting nearest to a time (seconds) in the track's span."""
         centres = np.array([(box[:2] + box[2:]) / 2 for box in self.boxes])
         if time is not None and self.times[0] <= time <= self.times[-1]:
             x, y = centres[int(np.argmin(np.abs(np.array(self.times) - time)))]
@@ -149,14 +149,14 @@ def link(sightings: Iterable[tuple[float, Sequence[Detection]]], max_missed: int
 class CutDetector:
     """Tells a scene cut by two cheap measures on a tiny grey picture.
 
-    A cut changes most pixels (mean absolute difference) and the distribution of brightness or the picture's
-    structure; a fast gesture or a moving camera changes only some of it.
+    A cut changes most pixels (mean absolute difference) and the picture's structure (correlation); a gesture
+    changes few pixels, a change of light keeps the structure.
 
     Args:
         threshold: 0..1, how different two successive frames must be. Higher = fewer cuts.
     """
 
-    def __init__(self, threshold: float = 0.28):
+    def __init__(self, threshold: float = 0.35):
         self.threshold = threshold
         self._last: np.ndarray | None = None
 
@@ -168,14 +168,12 @@ class CutDetector:
 
     @staticmethod
     def _difference(a: np.ndarray, b: np.ndarray) -> float:
-        """0 for equal pictures, towards 1 for unrelated ones: the mean of three bounded measures."""
+        """0 for equal pictures, towards 1 for unrelated ones: the mean of the two measures."""
         absolute = min(1.0, float(cv2.absdiff(a, b).mean()) / 64.0)
-        first, second = (cv2.calcHist([x], [0], None, [16], [0, 256]).ravel() / x.size for x in (a, b))
-        histogram = 0.5 * float(np.abs(first - second).sum())
         if a.std() < 2.0 or b.std() < 2.0:  # a plain picture has no structure to compare
-            return (absolute + histogram) / 2
+            return absolute
         correlation = float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
-        return (absolute + histogram + min(1.0, 1.0 - correlation)) / 3
+        return (absolute + min(1.0, 1.0 - correlation)) / 2
 
 
 @dataclass(frozen=True)
@@ -196,7 +194,7 @@ class TrackerSettings:
     look_ahead_bytes: int = 256 * 2**20
     max_missed: int = 3
     min_presence: float = 0.5
-    cut_threshold: float = 0.28
+    cut_threshold: float = 0.35
 
 
 @dataclass(frozen=True)
