@@ -7,7 +7,7 @@
 #   make bench       set up, then measure speed and memory
 #
 # A second run installs nothing as long as the requirements stay the same. Each step can be killed and
-# started again with the same command. Variables: PYTHON, VENV, OUTPUTS, DATA, PROCESSED, WORKERS.
+# started again with the same command. Variables: PYTHON, VENV, OUTPUTS, DATA, PROCESSED, RUNS, WORKERS.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -16,6 +16,7 @@ VENV      ?= .venv
 OUTPUTS   ?= outputs
 DATA      ?= raw_dataset
 PROCESSED ?= processed_dataset
+RUNS      ?= runs
 CONFIG    ?= model_config.yaml
 WORKERS   ?= 2
 
@@ -70,10 +71,14 @@ preprocess: $(VENV)/.installed
 	"$(PY)" data/preprocess.py --raw_data_dir "$(DATA)" --output_dir "$(PROCESSED)" --config "$(CONFIG)" \
 		--split all --num_workers $(WORKERS)
 
+# The weights of a stage go to pretrained/lite as soon as it is done, where the next stage looks for them.
 train-lite: preprocess
 	set -e; for stage in $(STAGES); do \
-		"$(PY)" trainer.py --config "$(CONFIG)" --size lite --stage $$stage \
+		"$(PY)" trainer.py --config "$(CONFIG)" --size lite --stage $$stage --output "$(RUNS)" \
 			--set data.processed_dir="$(PROCESSED)"; \
+		rm -rf "pretrained/lite/$$stage"; \
+		mkdir -p pretrained/lite; \
+		cp -R "$(RUNS)/lite/$$stage/export" "pretrained/lite/$$stage"; \
 	done
 
 clean:
