@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from utils.helpers import InputError
-from utils.media import check_readable, cut_off, open_media, start_time, video_stream
+from utils.media import check_readable, cut_off, decoded, open_media, start_time, video_stream
 
 IMAGE_FPS = Fraction(25)
 """Frame rate of a video made from a still image."""
@@ -197,7 +197,7 @@ class VideoReader:
         if from_pts is not None:
             container.seek(from_pts, stream=stream)
         frame = None
-        for frame in _decode(container, stream):
+        for frame in decoded(container, stream):
             if (frame.width, frame.height) != (stream.width, stream.height):
                 frame = frame.reformat(stream.width, stream.height)
             yield frame
@@ -228,7 +228,7 @@ class VideoReader:
         if stream is None:
             raise InputError(f"The file {self.path} has no video stream; give a video or a portrait image.")
         _check_size(self.path, stream.width, stream.height, self._limits)
-        first = next(_decode(container, stream), None)
+        first = next(decoded(container, stream), None)
         if first is None:
             raise InputError(f"No picture of {self.path} can be decoded; export the video again.")
         self._origin = first.pts or 0
@@ -250,15 +250,6 @@ class VideoReader:
         end = 3600 * int(hours) + 60 * int(minutes) + float(seconds)
         if float(last.pts * stream.time_base) + self.frame_duration(last) < end - 1.0:
             raise InputError(cut_off(self.path))
-
-
-def _decode(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
-    for packet in container.demux(stream):
-        try:
-            yield from packet.decode()
-        except av.InvalidDataError:
-            # One damaged packet costs a frame or two, not the whole video.
-            continue
 
 
 def to_display(image: np.ndarray, rotation: int, mirrored: bool) -> np.ndarray:

@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
@@ -79,6 +80,72 @@ def start_time(container: InputContainer) -> Fraction:
         if stream is not None and stream.start_time is not None:
             return stream.start_time * stream.time_base
     return Fraction(0)
+
+
+def decoded(
+    container: InputContainer, stream: VideoStream | AudioStream
+) -> Iterator[av.VideoFrame | av.AudioFrame]:
+    """Decode one stream from where the file stands; a damaged packet costs its frame, not the whole file."""
+    for packet in container.demux(stream):
+        try:
+            yield from packet.decode()
+        except av.InvalidDataError:
+            continue
+
+
+def aligned_sound(
+    container: InputContainer,
+    stream: AudioStream,
+    sample_rate: int,
+    sample_format: str,
+    layout: str | None = None,
+) -> Iterator[av.AudioFrame]:
+    """Decode and resample a sound stream; sample 0 is the start of the clip, gaps become silence.
+
+    Args:
+        container: an open file.
+        stream: one of its sound streams.
+        sample_rate: Hz of the result.
+        sample_format: FFmpeg's name, for example "fltp".
+        layout: FFmpeg's name of the channel layout; None to keep it.
+    """
+    origin = start_time(container)
+    graph, next_pts = None, 0
+    for frame in decoded(container, stream):
+        time_base = frame.time_base or Fraction(1, frame.sample_rate)
+        if graph is None:
+            graph = _resampling_graph(frame, time_base, sample_rate, sample_format, layout)
+        # Files without time stamps simply run on.
+        frame.pts = next_pts if frame.pts is None else frame.pts - round(origin / time_base)
+        next_pts = frame.pts + round(Fraction(frame.samples, frame.sample_rate) / time_base)
+        graph.push(frame)
+        yield from _pull(graph)
+    if graph is not None:
+        graph.push(None)
+        yield from _pull(graph)
+
+
+def _resampling_graph(
+    frame: av.AudioFrame, time_base: Fraction, sample_rate: int, sample_format: str, layout: str | None
+) -> av.filter.Graph:
+    graph = av.filter.Graph()
+    source = graph.add_abuffer(
+        sample_rate=frame.sample_rate, format=frame.format.name, layout=frame.layout.name, time_base=time_base
+    )
+    # Stamps that stray by more than a video frame mean a gap or an overlap; less is the recorder's jitter.
+    resample = graph.add("aresample", f"{sample_rate}:async=1:min_hard_comp=0.04:first_pts=0")
+    layout = layout or frame.layout.name
+    wanted = f"sample_fmts={sample_format}:sample_rates={sample_rate}:channel_layouts={layout}"
+    graph.link_nodes(source, resample, graph.add("aformat", wanted), graph.add("abuffersink")).configure()
+    return graph
+
+
+def _pull(graph: av.filter.Graph) -> Iterator[av.AudioFrame]:
+    while True:
+        try:
+            yield graph.pull()
+        except (av.BlockingIOError, av.EOFError):
+            return
 
 
 def cut_off(path: Path) -> str:

@@ -1,0 +1,126 @@
+"""Sound for the models: decode any file to mono float samples that line up with the pictures."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+
+from utils.helpers import InputError
+from utils.media import aligned_sound, decoded, open_media
+
+SAMPLE_RATE = 16000
+"""Hz; what the speech encoder expects."""
+
+_MAX_DURATION_S = 4 * 3600.0
+# Below this level a recording holds no speech; making it louder would only bring up noise.
+_SILENCE_DBFS = -70.0
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What is known of a sound file.
+
+    Attributes:
+        duration: seconds.
+        sample_rate: Hz.
+        channels: number of channels.
+        codec: FFmpeg's name of the codec.
+    """
+
+    duration: float
+    sample_rate: int
+    channels: int
+    codec: str
+
+
+def probe_audio(path: str | os.PathLike[str]) -> AudioInfo:
+    """Find out what the first sound stream of a sound or video file holds.
+
+    The duration comes from the header where there is one and is counted by decoding otherwise.
+
+    Raises:
+        InputError: missing, empty, not a media file, no sound stream, or zero length.
+    """
+    path = Path(path)
+    with open_media(path) as container:
+        stream = _audio_stream(container, path)
+        if not stream.sample_rate or next(decoded(container, stream), None) is None:
+            raise _silent(path)
+        if stream.duration:
+            duration = float(stream.duration * stream.time_base)
+        elif container.duration:
+            duration = container.duration / av.time_base
+        else:
+            duration = load_audio(path).size / SAMPLE_RATE
+        return AudioInfo(duration, stream.sample_rate, stream.channels, stream.codec_context.name)
+
+
+def load_audio(path: str | os.PathLike[str], sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+    """Decode the first sound stream to mono.
+
+    Sample 0 is the moment of the first picture if the file is a video, so that time in the samples is time
+    in the frames; gaps in the sound are filled with silence.
+
+    Args:
+        path: a sound file or a video with sound.
+        sample_rate: Hz of the result.
+
+    Returns:
+        float32 (N,) in [-1, 1].
+
+    Raises:
+        InputError: missing, empty, not a media file, no sound stream, zero length, damaged, or longer than
+            four hours.
+    """
+    path = Path(path)
+    with open_media(path) as container:
+        stream = _audio_stream(container, path)
+        pieces, count = [], 0
+        for frame in aligned_sound(container, stream, sample_rate, "fltp"):
+            # The mean, because FFmpeg's own mix of channels can exceed full scale.
+            pieces.append(frame.to_ndarray().mean(axis=0))
+            count += frame.samples
+            if count > _MAX_DURATION_S * sample_rate:
+                raise InputError(f"The sound of {path} is longer than {_MAX_DURATION_S:g} s; give less.")
+    if not count:
+        raise _silent(path)
+    return np.clip(np.concatenate(pieces), -1.0, 1.0)
+
+
+def normalize_loudness(samples: np.ndarray, target_dbfs: float = -23.0) -> np.ndarray:
+    """Bring speech to one level, for the model's ears only (the output keeps the sound as given).
+
+    The level is measured over the louder half of 0.1 s pieces, so that pauses do not count; peaks are kept
+    below full scale, and a file of near silence is left alone.
+
+    Args:
+        samples: float32 (N,) at 16 kHz.
+        target_dbfs: dB relative to full scale (RMS).
+
+    Returns:
+        float32 (N,) in [-1, 1].
+    """
+    length = SAMPLE_RATE // 10
+    pieces = np.array_split(samples, max(1, samples.size // length))
+    power = np.sort([float(np.mean(np.square(piece))) for piece in pieces])
+    level = 10 * np.log10(np.mean(power[power.size // 2 :]) + 1e-12)
+    if level < _SILENCE_DBFS:
+        return samples
+    gain = 10 ** ((target_dbfs - level) / 20)
+    return (samples * min(gain, 1.0 / float(np.abs(samples).max()))).astype(np.float32)
+
+
+def _audio_stream(container: InputContainer, path: Path) -> AudioStream:
+    if not container.streams.audio:
+        raise InputError(f"The file {path} has no sound stream; give a file with speech in it.")
+    return container.streams.audio[0]
+
+
+def _silent(path: Path) -> InputError:
+    return InputError(f"The sound of {path} has zero length; give a file with speech in it.")
