@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import Dataset
 from torch.utils.tensorboard import SummaryWriter
 
 from utils.config import Config, StageConfig
-from utils.helpers import InputError
+from utils.helpers import InputError, atomic_path
 
 Batch = dict[str, Any]
 Losses = dict[str, torch.Tensor]
@@ -140,3 +141,23 @@ def load_checked(module: nn.Module, state: dict[str, torch.Tensor], source: str)
                 f"{list(tensor.shape)}: use the --size and model settings that the weights were made with."
             )
     module.load_state_dict(state)
+
+
+def save_picture(
+    images: torch.Tensor, columns: int, path: Path, title: str, writer: SummaryWriter, step: int
+) -> None:
+    """Write images as one grid, row after row, to a PNG file and to TensorBoard.
+
+    Args:
+        images: (N, 3, H, W) in [-1, 1].
+        columns: images in a row; N is a multiple of it.
+        path: the PNG file, replaced each time.
+        title: name in TensorBoard; also says what the rows are.
+    """
+    _, channels, height, width = images.shape
+    grid = images.reshape(-1, columns, channels, height, width).permute(2, 0, 3, 1, 4)
+    grid = grid.reshape(channels, -1, columns * width)
+    pixels = ((grid.float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    with atomic_path(path) as temporary:
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(temporary)
+    writer.add_image(title, pixels, step)

@@ -118,7 +118,6 @@ class StageConfig(Section):
 
 class AutoencoderTraining(StageConfig):
     crop: PositiveInt = Field(multiple_of=16)
-    clips_per_batch: PositiveInt
     l1_weight: NonNegativeFloat
     pyramid_weight: NonNegativeFloat
     perceptual_weight: NonNegativeFloat
@@ -266,7 +265,9 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Cannot read the configuration {path}: {error}.") from error
     except yaml.YAMLError as error:
-        raise InputError(f"The configuration {path} is not valid YAML: {' '.join(str(error).split())}.") from error
+        raise InputError(
+            f"The configuration {path} is not valid YAML: {' '.join(str(error).split())}."
+        ) from error
     if not isinstance(values, dict):
         raise InputError(f"The configuration {path} must hold named sections, see model_config.yaml.")
     return values

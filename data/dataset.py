@@ -1,0 +1,162 @@
+"""Processed clips as training windows.
+
+A processed clip is a folder `<root>/<split>/<clip_id>/` with crops.mp4 (25 fps mouth windows), audio.wav, tracks.npz,
+speech.npy and meta.json, as data/preprocess.py writes it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from torch.utils.data import Dataset, default_collate
+
+from utils.helpers import InputError
+
+SPEECH_RATE = 50  # steps of speech features per second
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One processed clip. `offset`: frame i belongs to the sound at frame i + offset."""
+
+    directory: Path
+    name: str
+    person: str
+    frames: int
+    offset: int
+    starts: Array  # first frames of windows whose frames are all valid
+
+    def speech_start(self, frame: int, fps: int) -> int:
+        """The 50 Hz step of speech at which `frame` starts (may lie outside the clip)."""
+        return round((frame + self.offset) * SPEECH_RATE / fps)
+
+
+def load_clips(root: Path, split: str, window: int, fps: int, max_minutes: float | None = None) -> list[Clip]:
+    """List the clips of a split that hold at least one window of valid frames, ordered by name.
+
+    Args:
+        root: folder of the processed data set.
+        split: train, val or test.
+        window: frames in a window.
+        fps: frames per second of the crops.
+        max_minutes: at most so many minutes of one person; clips are taken evenly over the person's list.
+
+    Raises:
+        InputError: the split is missing or holds no usable clip.
+    """
+    folder = Path(root) / split
+    if not folder.is_dir():
+        raise InputError(f"No processed clips in {folder}: run data/preprocess.py or set data.processed_dir.")
+    clips = [clip for meta in sorted(folder.glob("*/meta.json")) if (clip := _load_clip(meta, window))]
+    if not clips:
+        raise InputError(
+            f"No clip in {folder} has {window} valid frames in a row: check the preprocessing report."
+        )
+    return clips if max_minutes is None else _cap_people(clips, max_minutes * 60 * fps)
+
+
+def _load_clip(meta_path: Path, window: int) -> Clip | None:
+    meta = json.loads(meta_path.read_text(encoding="utf-8"))
+    with np.load(meta_path.parent / "tracks.npz") as tracks:
+        valid = tracks["valid"]
+    if len(valid) < window:
+        return None
+    runs = np.lib.stride_tricks.sliding_window_view(valid, window).all(axis=1)
+    starts = np.flatnonzero(runs)
+    if not len(starts):
+        return None
+    offset = meta["sync_offset"] or 0
+    return Clip(meta_path.parent, meta["clip_id"], str(meta["person"]), len(valid), offset, starts)
+
+
+def _cap_people(clips: list[Clip], max_frames: float) -> list[Clip]:
+    """Thin out the clips of people who have more than `max_frames`, evenly over their list."""
+    kept = []
+    for person in sorted({clip.person for clip in clips}):
+        own = [clip for clip in clips if clip.person == person]
+        total = sum(clip.frames for clip in own)
+        count = max(1, int(len(own) * min(1.0, max_frames / total)))
+        kept += [own[int(i)] for i in np.linspace(0, len(own) - 1, count).round()]
+    return sorted(kept, key=lambda clip: clip.name)
+
+
+def clip_probabilities(clips: list[Clip]) -> Array:
+    """Chance of each clip: people by the square root of their minutes, within a person by its windows.
+
+    The root lies between "every second counts the same" (one speaker would be half of all batches) and "every person
+    counts the same" (a single three-second clip would be seen as often as eight minutes of speech).
+    """
+    seconds = np.array([len(clip.starts) for clip in clips], dtype=np.float64)
+    people, owner = np.unique([clip.person for clip in clips], return_inverse=True)
+    totals = np.bincount(owner, weights=seconds, minlength=len(people))
+    weights = seconds / np.sqrt(totals[owner])
+    return weights / weights.sum()
+
+
+def decode_crops(path: Path) -> Array:
+    """All frames of a crops.mp4 as uint8 RGB (T, H, W, 3)."""
+    with av.open(str(path)) as container:
+        container.streams.video[0].thread_type = "NONE"
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+class ClipCache:
+    """Keeps what `load(clip)` returned, up to a number of bytes; drops the least recently used first."""
+
+    def __init__(self, load: Callable[[Clip], Any], limit_bytes: float) -> None:
+        self._load = load
+        self._limit = limit_bytes
+        self._items: OrderedDict[str, Any] = OrderedDict()
+        self._bytes = 0
+
+    def __call__(self, clip: Clip) -> Any:
+        if clip.name in self._items:
+            self._items.move_to_end(clip.name)
+            return self._items[clip.name]
+        item = self._load(clip)
+        self._items[clip.name] = item
+        self._bytes += _size(item)
+        while self._bytes > self._limit and len(self._items) > 1:
+            self._bytes -= _size(self._items.popitem(last=False)[1])
+        return item
+
+
+def _size(item: Any) -> int:
+    return sum(_size(part) for part in item.values()) if isinstance(item, dict) else item.nbytes
+
+
+class StepBatches(Dataset):
+    """Item `step` is a collated batch, made from nothing but (seed, rank, step): the base of exact resume.
+
+    Args:
+        draw: draws one sample with the random generator given.
+        batch_size: samples in a batch.
+        seed: seed of the data order and augmentation.
+        rank: number of the training process.
+    """
+
+    def __init__(
+        self, draw: Callable[[np.random.Generator], Any], batch_size: int, seed: int, rank: int = 0
+    ) -> None:
+        self._draw = draw
+        self._batch_size = batch_size
+        self._seed = seed
+        self._rank = rank
+
+    def __getitem__(self, step: int) -> Any:
+        random = np.random.default_rng([self._seed, self._rank, step])
+        return default_collate([self._draw(random) for _ in range(self._batch_size)])
+
+
+def to_tensor(images: Array) -> torch.Tensor:
+    """uint8 RGB (..., H, W, 3) -> float32 (..., 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(np.moveaxis(images, -1, -3).astype(np.float32) / 127.5 - 1.0)
