@@ -67,7 +67,7 @@ def smooth_in_time(values: np.ndarray, times: np.ndarray, sigma_s: float = SMOOT
     """
     times = np.asarray(times, np.float64)
     weights = np.exp(-0.5 * ((times[:, None] - times[None]) / sigma_s) ** 2)
-    weights[np.abs(times[:, None] - times[None]) > 3 * sigma_s] = 0.0
+    weights[np.abs(times[:, None] - times[None]) > 3 * sigma_s + 1e-6] = 0.0
     weights /= weights.sum(1, keepdims=True)
     return np.tensordot(weights, values, axes=1).astype(values.dtype)
 

@@ -1,0 +1,422 @@
+"""Turns raw videos of people speaking into training clips: aligned mouth windows, sound, mouth shapes, speech features.
+
+    python data/preprocess.py --raw_data_dir raw_dataset --output_dir processed_dataset --config model_config.yaml \
+        --split all --num_workers 2
+
+Reads ``raw_data_dir/{train,val,test}/videos/*`` (``audios/`` and ``texts/`` with the same stem are used where they exist, and
+``manifest.tsv`` for people, languages and sources). Writes ``output_dir/{split}/{clip}/`` with
+
+    crops.mp4    160x160 mouth windows, 25 fps, H.264 4:4:4
+    audio.wav    mono 16 kHz, starting with the first frame
+    tracks.npz   points (T,468,2), shape (T,K), base (T,P,2), pose (T,3) degrees, matrix (T,2,3), valid (T,)
+    speech.npy   (V,T50,5,384) float16, V copies of the speech features: clean, then altered
+    meta.json    who, which language, which text, from where, how many frames
+
+and ``output_dir/report.json``: clips in, kept and dropped by reason, minutes, people. Originals are only read; what is done is
+skipped; a clip's folder appears under its name when it is complete, so the same command goes on after a kill.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import functools
+import json
+import logging
+import shutil
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from fractions import Fraction
+from multiprocessing import get_context
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, this file sees data/ only
+
+from audio_processor import load_audio  # noqa: E402
+from data.speech_variants import speech_variants  # noqa: E402
+from faces.alignment import (  # noqa: E402
+    WINDOW_SIZE,
+    align_matrix,
+    eye_distance,
+    head_pose,
+    smooth_in_time,
+    smooth_matrices,
+    to_window,
+    warp_window,
+)
+from faces.detector import FaceDetector, FaceMesh  # noqa: E402
+from faces.mouth_shape import MouthShape  # noqa: E402
+from faces.tracker import FaceChoice, FaceFrame, FaceTracker, Picture, TrackerSettings  # noqa: E402
+from utils.config import Config, load_config  # noqa: E402
+from utils.helpers import InputError  # noqa: E402
+from video_processor import VideoReader  # noqa: E402
+
+log = logging.getLogger("preprocess")
+SPLITS = ("train", "val", "test")
+FPS = 25
+SAMPLE_RATE = 16000
+POINT_SMOOTHING_S = 0.03  # the mesh trembles by about a pixel from frame to frame; lips move slower than this
+SILENT_RMS = 1e-3  # -60 dBFS
+PERSON_FRAMES = 400  # frames per person that are enough for a steady median and for the fit of the mouth shapes
+VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m4v"}
+
+
+@dataclass(frozen=True)
+class RawClip:
+    """One raw video and what is known about it."""
+
+    video: Path
+    audio: Path
+    split: str
+    person: str
+    language: str
+    text: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Frame25:
+    """A picture (H, W, 3) uint8 RGB and its time in seconds, a multiple of 1/25."""
+
+    image: np.ndarray
+    time: float
+
+
+@dataclass
+class FaceTrack:
+    """One face over consecutive 25 fps frames. images: list of (H,W,3); points: list of (468,3) px; first: frame number."""
+
+    first: int
+    images: list[np.ndarray]
+    points: list[np.ndarray]
+
+
+def find_raw_clips(raw: Path, split: str) -> list[RawClip]:
+    """The raw videos of a split with their sound, text and manifest entry.
+
+    Raises:
+        InputError: the folder ``raw/split/videos`` does not exist.
+    """
+    folder = raw / split / "videos"
+    if not folder.is_dir():
+        raise InputError(f"{folder} does not exist; put the videos of the split '{split}' there.")
+    manifest = _read_manifest(raw / "manifest.tsv")
+    clips = []
+    for video in sorted(p for p in folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES):
+        entry = manifest.get(f"{split}/videos/{video.name}", {})
+        text_file = raw / split / "texts" / f"{video.stem}.txt"
+        text = text_file.read_text(encoding="utf-8").strip() if text_file.is_file() else entry.get("text", "")
+        audios = sorted((raw / split / "audios").glob(f"{_glob_escaped(video.stem)}.*"))
+        audio = audios[0] if audios else video
+        person = entry.get("person") or video.stem
+        clips.append(RawClip(video, audio, split, person, entry.get("language", ""), text, entry.get("source", "")))
+    return clips
+
+
+def by_turns(clips: list[RawClip]) -> list[RawClip]:
+    """One clip of each person in turn, so that an interrupted run has seen as many people as possible."""
+    seen: Counter = Counter()
+    turns = []
+    for clip in clips:
+        turns.append((seen[clip.person], clip))
+        seen[clip.person] += 1
+    return [clip for _, clip in sorted(turns, key=lambda turn: turn[0])]
+
+
+def _glob_escaped(name: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
+def _read_manifest(path: Path) -> dict[str, dict[str, str]]:
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row["file"]: row for row in csv.DictReader(file, delimiter="\t")}
+
+
+def frames_at_25(reader: Iterable[Picture]) -> Iterator[Frame25]:
+    """The picture shown at each multiple of 1/25 s, whatever the source's frame rate."""
+    previous, count = None, 0
+    for frame in reader:
+        while previous is not None and count / FPS < frame.time - 0.5 / FPS:
+            yield Frame25(previous, count / FPS)
+            count += 1
+        previous = frame.image
+    if previous is not None:
+        yield Frame25(previous, count / FPS)
+
+
+MIN_EYE_DISTANCE_PX = 18.0  # below this the mouth is a dozen pixels wide: nothing to learn from
+
+
+@functools.cache
+def _face_networks(models_dir: Path, min_score: float) -> tuple[FaceDetector, FaceMesh]:
+    """Compiled once a worker process: compiling takes longer than a clip."""
+    return FaceDetector(models_dir, min_score), FaceMesh(models_dir)
+
+
+def face_tracker(config: Config) -> FaceTracker:
+    """A tracker of the largest face of each shot."""
+    faces = config.faces
+    settings = TrackerSettings(min_presence=faces.min_presence, cut_threshold=faces.cut_threshold)
+    networks = _face_networks(faces.models_dir, faces.min_detection_score)
+    return FaceTracker(*networks, FaceChoice("largest"), settings)
+
+
+def is_usable(points: np.ndarray, config: Config) -> bool:
+    """Whether a mesh (468, 3) px is turned to the camera enough and large enough to learn from."""
+    yaw, pitch, _ = head_pose(points)
+    turned = abs(yaw) > config.faces.max_yaw_deg or abs(pitch) > config.faces.max_pitch_deg
+    return not turned and eye_distance(points) >= MIN_EYE_DISTANCE_PX
+
+
+def face_tracks(frames: Iterable[FaceFrame], config: Config) -> Iterator[FaceTrack]:
+    """Split followed frames into runs with a usable face and no cut inside, at most ``max_clip_s`` long."""
+    track, shot, longest = None, -1, int(config.preprocess.max_clip_s * FPS)
+    for number, frame in enumerate(frames):
+        usable = frame.points is not None and is_usable(frame.points, config)
+        if track is not None and (frame.shot != shot or not usable or len(track.images) >= longest):
+            yield track
+            track = None
+        shot = frame.shot
+        if usable:
+            track = track or FaceTrack(number, [], [])
+            track.images.append(frame.frame.image)
+            track.points.append(frame.points)
+    if track is not None:
+        yield track
+
+
+def process_video(raw: RawClip, output: Path, config: Config) -> dict[str, int]:
+    """First pass over one raw video: its face tracks as clip folders. Returns what happened, as reason -> count."""
+    done = output / raw.split / ".done" / f"{raw.video.name}.json"
+    if done.is_file():
+        return json.loads(done.read_text())
+    try:
+        result = _process_video(raw, output, config)
+    except InputError as error:
+        log.info("%s: %s", raw.video.name, error)
+        result = {"unreadable": 1}
+    done.parent.mkdir(parents=True, exist_ok=True)
+    done.write_text(json.dumps(result))
+    return result
+
+
+def _process_video(raw: RawClip, output: Path, config: Config) -> dict[str, int]:
+    cv2.setNumThreads(1)
+    samples = load_audio(raw.audio, SAMPLE_RATE)
+    if float(np.sqrt(np.mean(samples**2))) < SILENT_RMS:
+        return {"silent": 1}
+    limits, kept, short = config.preprocess, 0, 0
+    with VideoReader(raw.video) as reader:
+        for track in face_tracks(face_tracker(config).follow(frames_at_25(reader)), config):
+            if len(track.images) < limits.min_clip_s * FPS:
+                short += 1
+                continue
+            name = raw.video.stem if kept == 0 else f"{raw.video.stem}_{kept}"
+            kept += bool(_write_clip(raw, track, samples, output / raw.split / name, config))
+    if kept:
+        return {"kept": kept}
+    return {"too short": 1} if short else {"no usable face": 1}
+
+
+def _write_clip(raw: RawClip, track: FaceTrack, samples: np.ndarray, folder: Path, config: Config) -> bool:
+    start = round(track.first / FPS * SAMPLE_RATE)
+    sound = samples[start : start + round(len(track.images) / FPS * SAMPLE_RATE)]
+    frames = min(len(track.images), int(len(sound) / SAMPLE_RATE * FPS))
+    if frames < config.preprocess.min_clip_s * FPS:
+        return False
+    scratch = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    times = np.arange(frames) / FPS
+    meshes = np.stack(track.points[:frames])
+    matrices = smooth_matrices(np.stack([align_matrix(p) for p in meshes]), times)
+    points = np.stack([to_window(p, m) for p, m in zip(meshes, matrices, strict=True)])
+    write_crops(scratch / "crops.mp4", map(warp_window, track.images, matrices), config.preprocess.crf)
+    soundfile.write(scratch / "audio.wav", sound[: round(frames / FPS * SAMPLE_RATE)], SAMPLE_RATE, subtype="PCM_16")
+    np.savez(
+        scratch / "tracks.npz",
+        points=smooth_in_time(points, times, POINT_SMOOTHING_S).astype(np.float16),
+        pose=np.array([head_pose(p) for p in meshes], np.float32),
+        matrix=matrices,
+        valid=np.ones(frames, bool),
+    )
+    meta = {"clip_id": folder.name, "person": raw.person, "language": raw.language, "text": raw.text}
+    meta |= {"source": raw.source, "frames": frames, "first_frame": track.first, "sync_offset": None}
+    (scratch / "meta.json").write_text(json.dumps(meta, ensure_ascii=False, indent=1))
+    shutil.rmtree(folder, ignore_errors=True)
+    scratch.rename(folder)
+    return True
+
+
+def write_crops(path: Path, windows: Iterable[np.ndarray], crf: int) -> None:
+    """Write mouth windows (160, 160, 3) as H.264 with full colour resolution, 25 fps."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(FPS), options={"crf": str(crf), "preset": "veryfast"})
+        stream.width = stream.height = WINDOW_SIZE
+        stream.pix_fmt = "yuv444p"
+        stream.thread_count = 1
+        for image in windows:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def clip_folders(output: Path, split: str) -> list[Path]:
+    """Finished clip folders of a split."""
+    return sorted(p.parent for p in (output / split).glob("[!.]*/meta.json"))
+
+
+def _points_by_person(folders: list[Path]) -> dict[str, np.ndarray]:
+    """Meshes (T, 468, 2) of each person, at most PERSON_FRAMES spread over the clips."""
+    by_person = defaultdict(list)
+    for folder in folders:
+        by_person[json.loads((folder / "meta.json").read_text())["person"]].append(folder)
+    result = {}
+    for person, clips in by_person.items():
+        each = max(8, -(-PERSON_FRAMES // len(clips)))
+        chosen = clips[:: max(1, len(clips) * each // PERSON_FRAMES)]
+        points = [np.load(c / "tracks.npz")["points"] for c in chosen]
+        result[person] = np.concatenate([p[:: max(1, len(p) // each)] for p in points]).astype(np.float32)
+    return result
+
+
+def fit_mouth_shape(output: Path, folder: Path, coefficients: int) -> MouthShape:
+    """The mouth-shape basis: the one in ``folder``, or a new one learnt from the train split and saved there."""
+    if (folder / "config.json").is_file():
+        return MouthShape.load(folder)
+    people = [p for p in _points_by_person(clip_folders(output, "train")).values() if len(p) >= FPS]
+    if not people:
+        raise InputError(f"No mouth shapes in {folder} and no training clips to learn them from; use --split all first.")
+    shape = MouthShape.fit(people, coefficients)
+    shape.save(folder)
+    return shape
+
+
+def write_shapes(output: Path, split: str, shape: MouthShape) -> None:
+    """Second pass: add ``shape`` and ``base`` to the tracks of every clip that lacks them, relative to the person."""
+    folders = clip_folders(output, split)
+    neutral = {person: shape.neutral(points) for person, points in _points_by_person(folders).items()}
+    for folder in tqdm(folders, desc=f"{split}: mouth shapes", unit="clip"):
+        tracks = dict(np.load(folder / "tracks.npz"))
+        if "shape" in tracks:
+            continue
+        points = tracks["points"].astype(np.float32)
+        base = shape.base(neutral[json.loads((folder / "meta.json").read_text())["person"]], points)
+        tracks |= {"shape": shape.encode(points, base), "base": base.astype(np.float16)}
+        scratch = folder / ".tracks.part.npz"
+        np.savez(scratch, **tracks)
+        scratch.replace(folder / "tracks.npz")
+
+
+@functools.cache
+def _speech_encoder(folder: Path):
+    """One encoder a worker process. Imported here: the face workers need no torch."""
+    import torch
+
+    from models.audio_encoder import SpeechEncoder
+
+    torch.set_num_threads(1)
+    return SpeechEncoder.from_pretrained(folder)
+
+
+def write_speech(folder: Path, encoder_dir: Path, variants: int) -> None:
+    """Third pass: speech features of one clip, clean and altered, as float16 (V, T50, 5, 384)."""
+    target = folder / "speech.npy"
+    if target.is_file():
+        return
+    encoder = _speech_encoder(encoder_dir)
+    samples, rate = soundfile.read(folder / "audio.wav", dtype="float32")
+    rng = np.random.default_rng(hash_name(folder.name))
+    features = [encoder.features(copy) for copy in speech_variants(samples, rate, variants, rng)]
+    scratch = folder / ".speech.part.npy"
+    np.save(scratch, np.stack(features).astype(np.float16))
+    scratch.replace(target)
+
+
+def hash_name(name: str) -> int:
+    """A number from a name that is the same in every process (the built-in hash is not)."""
+    return int.from_bytes(name.encode()[-7:], "big")
+
+
+def run_pool(tasks: list[tuple], function, workers: int, description: str) -> list:
+    """Call ``function(*task)`` for every task in ``workers`` processes, with a progress bar; results in any order."""
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        futures: list[Future] = [pool.submit(function, *task) for task in tasks]
+        try:
+            return [f.result() for f in tqdm(as_completed(futures), total=len(futures), desc=description, unit="clip")]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def write_report(output: Path, counts: dict[str, Counter]) -> dict:
+    """Count what is in ``output``, write it to report.json and return it."""
+    report = {}
+    for split, reasons in counts.items():
+        metas = [json.loads((f / "meta.json").read_text()) for f in clip_folders(output, split)]
+        dropped = {reason: n for reason, n in sorted(reasons.items()) if reason not in ("kept", "videos_kept")}
+        report[split] = {
+            "videos_in": reasons["videos_kept"] + sum(dropped.values()),
+            "videos_dropped": dropped,
+            "clips_kept": len(metas),
+            "minutes_kept": round(sum(m["frames"] for m in metas) / FPS / 60, 1),
+            "people": len({m["person"] for m in metas}),
+        }
+    (output / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def preprocess(raw: Path, output: Path, config: Config, splits: tuple[str, ...], workers: int) -> dict:
+    """Run all passes over the given splits; see the module's text. Returns the report."""
+    counts: dict[str, Counter] = {}
+    for split in splits:
+        tasks = [(clip, output, config) for clip in by_turns(find_raw_clips(raw, split))]
+        counts[split] = Counter()
+        for result in run_pool(tasks, process_video, workers, f"{split}: faces"):
+            counts[split].update(result)
+            counts[split]["videos_kept"] += "kept" in result
+    shape = fit_mouth_shape(output, config.faces.mouth_shape_dir, config.models.lite.speech.shape_coefficients)
+    for split in splits:
+        write_shapes(output, split, shape)
+        tasks = [
+            (folder, config.inference.weights_dir / "whisper_tiny_en_encoder", config.preprocess.speech_variants)
+            for folder in clip_folders(output, split)
+        ]
+        run_pool(tasks, write_speech, workers, f"{split}: speech")
+    return write_report(output, counts)
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--raw_data_dir", type=Path, required=True, help="folder with train/, val/, test/")
+    parser.add_argument("--output_dir", type=Path, required=True, help="where the processed clips go")
+    parser.add_argument("--config", type=Path, default=Path("model_config.yaml"), help="settings (default: %(default)s)")
+    parser.add_argument("--split", choices=("all", *SPLITS), default="all", help="which part (default: %(default)s)")
+    parser.add_argument("--num_workers", type=int, default=2, help="processes (default: %(default)s)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parse_arguments(arguments)
+    splits = SPLITS if args.split == "all" else (args.split,)
+    try:
+        report = preprocess(args.raw_data_dir, args.output_dir, load_config(args.config), splits, args.num_workers)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(report, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""Faces: detection, mesh, alignment and mouth shape on the portrait that scikit-image ships."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+
+from faces.alignment import (
+    EYE_CORNERS,
+    JAW,
+    LIPS_OUTER,
+    WINDOW_ORIGIN,
+    WINDOW_SIZE,
+    align_matrix,
+    eye_distance,
+    head_pose,
+    smooth_matrices,
+    to_window,
+    warp_window,
+)
+from faces.detector import FaceDetector, FaceMesh, roi_from_detection, roi_from_mesh
+from faces.mouth_shape import NUM_POINTS, SHAPE_POINTS, MouthShape, mouth_opening
+
+NETWORKS = Path(__file__).parent.parent / "pretrained" / "faces"
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return FaceDetector(NETWORKS)
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return FaceMesh(NETWORKS)
+
+
+def mesh_of(image, detector, mesh):
+    points, _ = mesh(image, roi_from_detection(detector.detect(image)[0]))
+    return mesh(image, roi_from_mesh(points))
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    return skimage.data.astronaut()
+
+
+@pytest.fixture(scope="module")
+def portrait_points(portrait, detector, mesh):
+    return mesh_of(portrait, detector, mesh)[0]
+
+
+def test_detector_finds_the_one_face_and_its_parts(portrait, detector):
+    (found,) = detector.detect(portrait)
+    x0, y0, x1, y1 = found.box
+    assert 150 < x0 < 225 < x1 < 300 and 60 < y0 < 120 < y1 < 210
+    left_eye, right_eye, nose, mouth = found.keypoints[:4]
+    assert left_eye[0] < nose[0] < right_eye[0]
+    assert left_eye[1] < nose[1] < mouth[1]
+
+
+def test_detector_finds_nothing_where_there_is_no_face(detector):
+    noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)
+    assert detector.detect(noise) == []
+    assert detector.detect(skimage.data.coffee()) == []
+
+
+def test_detector_finds_two_faces(portrait, detector):
+    assert len(detector.detect(np.hstack([portrait, portrait[:, ::-1]]))) == 2
+
+
+def test_mesh_says_when_there_is_no_face(portrait, portrait_points, mesh):
+    roi = roi_from_mesh(portrait_points)
+    assert mesh(portrait, roi)[1] > 0.9
+    assert mesh(np.full_like(portrait, 128), roi)[1] < 0.5
+
+
+def test_mesh_follows_the_picture_when_it_turns(portrait, portrait_points, detector, mesh):
+    turn = cv2.getRotationMatrix2D((225, 125), 25, 1.0)
+    points, presence = mesh_of(cv2.warpAffine(portrait, turn, (512, 512)), detector, mesh)
+    expected = portrait_points[:, :2] @ turn[:, :2].T + turn[:, 2]
+    assert presence > 0.9
+    assert np.abs(points[:, :2] - expected).mean() < 2.0
+
+
+def test_alignment_puts_the_eyes_at_their_place(portrait_points):
+    corners = to_window(portrait_points[EYE_CORNERS], align_matrix(portrait_points)) + WINDOW_ORIGIN
+    np.testing.assert_allclose(corners.reshape(2, 2, 2).mean(1), [[92, 84], [164, 84]], atol=3)
+
+
+def test_window_is_the_same_for_a_large_turned_copy(portrait, portrait_points, detector, mesh):
+    turn = cv2.getRotationMatrix2D((256, 256), -15, 1.0)
+    large = cv2.resize(cv2.warpAffine(portrait, turn, (512, 512)), None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
+    points, _ = mesh_of(large, detector, mesh)
+    window = warp_window(portrait, align_matrix(portrait_points))
+    again = warp_window(large, align_matrix(points))
+    assert window.shape == (WINDOW_SIZE, WINDOW_SIZE, 3)
+    middle = slice(30, 130)
+    assert np.abs(window[middle, middle].astype(float) - again[middle, middle]).mean() < 8
+
+
+def test_window_holds_the_mouth_and_the_jaw(portrait_points):
+    in_window = to_window(portrait_points, align_matrix(portrait_points))
+    assert (in_window[LIPS_OUTER] > 35).all() and (in_window[LIPS_OUTER] < 125).all()
+    assert (in_window[JAW[3:-3]] > 0).all() and (in_window[JAW[3:-3]] < WINDOW_SIZE).all()
+
+
+def test_smoothing_has_no_lag_and_removes_trembling():
+    times = np.arange(50) / 25
+    drift = np.tile(np.array([[1, 0, 0], [0, 1, 0]], np.float32), (50, 1, 1))
+    drift[:, 0, 2] = 3 * np.arange(50)
+    np.testing.assert_allclose(smooth_matrices(drift, times)[8:-8], drift[8:-8], atol=1e-3)
+    trembling = drift + np.random.default_rng(0).normal(0, 1, drift.shape).astype(np.float32)
+    error = smooth_matrices(trembling, times) - drift
+    assert error[8:-8].std() < 0.6
+
+
+def test_pose_is_mirrored_with_the_picture(portrait, portrait_points, detector, mesh):
+    turned = np.ascontiguousarray(portrait[:, ::-1])
+    yaw, pitch, roll = head_pose(portrait_points)
+    mirrored = head_pose(mesh_of(turned, detector, mesh)[0])
+    assert abs(roll) > 1
+    np.testing.assert_allclose(mirrored, [-yaw, pitch, -roll], atol=3)
+    assert abs(eye_distance(portrait_points) - 43) < 4
+
+
+@pytest.fixture(scope="module")
+def shapes(portrait_points):
+    """Two people whose mouths open and shut while the head nods: the nod moves the jaw, too."""
+    rng = np.random.default_rng(0)
+    points = to_window(portrait_points, align_matrix(portrait_points)).astype(np.float32)
+    lower = [i for i in SHAPE_POINTS if points[i, 1] > points[13, 1]]
+
+    def person(frames):
+        nod, opening = rng.normal(0, 2, frames), np.abs(rng.normal(0, 5, frames))
+        video = np.tile(points, (frames, 1, 1))
+        video[:, :, 1] += nod[:, None]
+        video[:, lower, 1] += opening[:, None]
+        return video, opening
+
+    people = [person(300), person(100)]
+    return MouthShape.fit([video for video, _ in people], 3), people
+
+
+def test_coefficients_tell_the_opening_and_not_the_nod(shapes):
+    shape, people = shapes
+    video, opening = people[0]
+    coefficients = shape.encode(video, shape.base(shape.neutral(video), video))
+    assert np.corrcoef(coefficients[:, 0], opening)[0, 1] > 0.98
+    assert 0.3 < coefficients[:, 0].std() < 3
+
+
+def test_decode_inverts_encode(shapes):
+    shape, people = shapes
+    video, _ = people[1]
+    base = shape.base(shape.neutral(video), video)
+    points = shape.decode(shape.encode(video, base), base)
+    assert points.shape == (100, NUM_POINTS, 2)
+    assert np.abs(points - video[:, SHAPE_POINTS]).mean() < 0.5
+
+
+def test_mouth_shape_survives_saving(shapes, tmp_path):
+    shape, _ = shapes
+    shape.save(tmp_path / "shape")
+    again = MouthShape.load(tmp_path / "shape")
+    np.testing.assert_array_equal(shape.components, again.components)
+    assert again.num_coefficients == 3
+
+
+def test_sketch_shows_the_opening(shapes):
+    shape, people = shapes
+    video, _ = people[0]
+    base = shape.base(shape.neutral(video), video)[:2]
+    points = shape.decode(np.array([[0, 0, 0], [4, 0, 0]], np.float32), base)
+    closed, opened = MouthShape.sketch(points).astype(int)
+    assert mouth_opening(points)[1] > mouth_opening(points)[0] + 3
+    assert opened[..., 1].sum() > 1.3 * closed[..., 1].sum()
+    assert opened[..., 2].sum() > closed[..., 2].sum()
