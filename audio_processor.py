@@ -6,13 +6,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from utils.helpers import InputError
-from utils.media import aligned_sound, decoded, open_media
+from utils.media import aligned_sound, decoded, open_media, stream_duration
 
 SAMPLE_RATE = 16000
 """Hz; what the speech encoder expects."""
@@ -52,12 +51,7 @@ def probe_audio(path: str | os.PathLike[str]) -> AudioInfo:
         stream = _audio_stream(container, path)
         if not stream.sample_rate or next(decoded(container, stream), None) is None:
             raise _silent(path)
-        if stream.duration:
-            duration = float(stream.duration * stream.time_base)
-        elif container.duration:
-            duration = container.duration / av.time_base
-        else:
-            duration = load_audio(path).size / SAMPLE_RATE
+        duration = stream_duration(container, stream) or load_audio(path).size / SAMPLE_RATE
         return AudioInfo(duration, stream.sample_rate, stream.channels, stream.codec_context.name)
 
 

@@ -82,6 +82,20 @@ def start_time(container: InputContainer) -> Fraction:
     return Fraction(0)
 
 
+def stream_duration(container: InputContainer, stream: VideoStream | AudioStream) -> float | None:
+    """Length of one stream in seconds as its header tells it, None if it does not."""
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    if tagged := stream.metadata.get("DURATION"):
+        # Matroska writes hours:minutes:seconds, counted from the start of the file.
+        hours, minutes, seconds = tagged.split(":")
+        start = float((stream.start_time or 0) * stream.time_base)
+        return max(3600 * int(hours) + 60 * int(minutes) + float(seconds) - start, 0.0)
+    if container.duration:
+        return max(container.duration / av.time_base - float(start_time(container)), 0.0)
+    return None
+
+
 def decoded(
     container: InputContainer, stream: VideoStream | AudioStream
 ) -> Iterator[av.VideoFrame | av.AudioFrame]:

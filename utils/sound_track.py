@@ -1,0 +1,111 @@
+"""The sound of a video that is being written: the original packets where the container can hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+
+from utils.helpers import InputError
+from utils.media import aligned_sound, open_media, start_time
+
+# Codecs that players accept inside each container. FFmpeg could also write PCM into MP4; few would play it.
+_COMMON = ("aac", "mp3", "ac3", "eac3", "alac")
+_PCM = ("pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le")
+_COPYABLE = {
+    ".mp4": (*_COMMON, "opus", "flac"),
+    ".m4v": (*_COMMON, "opus", "flac"),
+    ".mov": (*_COMMON, *_PCM),
+    ".mkv": (*_COMMON, *_PCM, "opus", "vorbis", "flac"),
+    ".webm": ("opus", "vorbis"),
+}
+# Where decoders have other names than their codecs.
+_CODEC_OF_DECODER = {"mp3float": "mp3", "libopus": "opus", "libvorbis": "vorbis"}
+_BIT_RATE = 192_000
+# Packets before the clip's start are kept this long (s): decoders need some to warm up (AAC, MP3, Opus).
+_WARM_UP_S = 0.1
+
+
+class SoundTrack:
+    """Adds the first sound stream of a file to an output, copied packet by packet or encoded.
+
+    Copied where the container allows; otherwise encoded at the original rate and channels (AAC at 192 kbit/s,
+    Opus in WebM). Time 0 is the start of the clip, as in `audio_processor.load_audio`.
+
+    Args:
+        output: container that has not been written to yet.
+        source: a sound file or a video with sound.
+        suffix: of the output file, for example ".mp4".
+        end: seconds after which the sound is cut; None: to its end.
+
+    Raises:
+        InputError: no sound stream, or a file that cannot be read.
+    """
+
+    def __init__(self, output: OutputContainer, source: Path, suffix: str, end: float | None = None):
+        self._output = output
+        self._end = float("inf") if end is None else end
+        self._opened = ExitStack()
+        self._input = self._opened.enter_context(open_media(source))
+        if not self._input.streams.audio:
+            self.close()
+            raise InputError(f"The file {source} has no sound stream; give a file with speech in it.")
+        stream = self._input.streams.audio[0]
+        name = stream.codec_context.name
+        if _CODEC_OF_DECODER.get(name, name) in _COPYABLE[suffix]:
+            self._packets = self._copied(stream, output.add_stream_from_template(stream))
+        else:
+            self._packets = self._encoded(stream, _add_encoder(output, stream, suffix))
+        self._next: tuple[float, av.Packet] | None = None
+        self._started = False
+
+    def write_until(self, seconds: float) -> None:
+        """Write the packets that start before a time, so that sound and pictures alternate in the file."""
+        if not self._started:
+            self._started = True
+            self._next = next(self._packets, None)
+        while self._next is not None and self._next[0] < min(seconds, self._end):
+            self._output.mux(self._next[1])
+            self._next = next(self._packets, None)
+
+    def close(self) -> None:
+        """Close the source file."""
+        self._opened.close()
+
+    def _copied(self, stream: AudioStream, target: AudioStream) -> Iterator[tuple[float, av.Packet]]:
+        origin = round(start_time(self._input) / stream.time_base)
+        warm_up = round(_WARM_UP_S / stream.time_base)
+        for packet in self._input.demux(stream):
+            if packet.dts is None or packet.pts is None or packet.pts - origin < -warm_up:
+                continue
+            packet.pts -= origin
+            packet.dts -= origin
+            packet.stream = target
+            yield float(packet.pts * stream.time_base), packet
+
+    def _encoded(self, stream: AudioStream, target: AudioStream) -> Iterator[tuple[float, av.Packet]]:
+        context = target.codec_context
+        rate = context.sample_rate
+        for frame in aligned_sound(self._input, stream, rate, context.format.name, context.layout.name):
+            yield from self._timed(target.encode(frame), rate)
+        yield from self._timed(target.encode(None), rate)
+
+    @staticmethod
+    def _timed(packets: list[av.Packet], rate: int) -> Iterator[tuple[float, av.Packet]]:
+        for packet in packets:
+            yield float(packet.pts * (packet.time_base or Fraction(1, rate))), packet
+
+
+def _add_encoder(output: OutputContainer, stream: AudioStream, suffix: str) -> AudioStream:
+    name = "libopus" if suffix == ".webm" else "aac"
+    rates = av.Codec(name, "w").audio_rates or [stream.sample_rate]
+    target = output.add_stream(name, rate=min(rates, key=lambda rate: abs(rate - stream.sample_rate)))
+    # Both encoders know these layouts; anything rarer is mixed down to stereo.
+    target.codec_context.layout = {1: "mono", 6: "5.1", 8: "7.1"}.get(stream.channels, "stereo")
+    target.codec_context.bit_rate = _BIT_RATE
+    return target
