@@ -3,8 +3,8 @@
     python data/preprocess.py --raw_data_dir raw_dataset --output_dir processed_dataset --config model_config.yaml \
         --split all --num_workers 2
 
-Reads ``raw_data_dir/{train,val,test}/videos/*`` (``audios/`` and ``texts/`` with the same stem are used where they exist, and
-``manifest.tsv`` for people, languages and sources). Writes ``output_dir/{split}/{clip}/`` with
+Reads ``raw_data_dir/{train,val,test}/videos/*`` (``audios/`` and ``texts/`` with the same stem are used where they
+exist, and ``manifest.tsv`` for people, languages and sources). Writes ``output_dir/{split}/{clip}/`` with
 
     crops.mp4    160x160 mouth windows, 25 fps, H.264 4:4:4
     audio.wav    mono 16 kHz, starting with the first frame
@@ -12,8 +12,8 @@ Reads ``raw_data_dir/{train,val,test}/videos/*`` (``audios/`` and ``texts/`` wit
     speech.npy   (V,T50,5,384) float16, V copies of the speech features: clean, then altered
     meta.json    who, which language, which text, from where, how many frames
 
-and ``output_dir/report.json``: clips in, kept and dropped by reason, minutes, people. Originals are only read; what is done is
-skipped; a clip's folder appears under its name when it is complete, so the same command goes on after a kill.
+and ``output_dir/report.json``: clips in, kept and dropped by reason, minutes, people. Originals are only read; what is
+done is skipped; a clip's folder appears under its name when it is complete, so the same command goes on after a kill.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Frame25:
 
 @dataclass
 class FaceTrack:
-    """One face over consecutive 25 fps frames. images: list of (H,W,3); points: list of (468,3) px; first: frame number."""
+    """One face over consecutive 25 fps frames: number of the first one, images (H, W, 3), meshes (468, 3) in px."""
 
     first: int
     images: list[np.ndarray]
@@ -296,7 +296,9 @@ def fit_mouth_shape(output: Path, folder: Path, coefficients: int) -> MouthShape
         return MouthShape.load(folder)
     people = [p for p in _points_by_person(clip_folders(output, "train")).values() if len(p) >= FPS]
     if not people:
-        raise InputError(f"No mouth shapes in {folder} and no training clips to learn them from; use --split all first.")
+        raise InputError(
+            f"No mouth shapes in {folder} and no training clips to learn them from; use --split all first."
+        )
     shape = MouthShape.fit(people, coefficients)
     shape.save(folder)
     return shape
@@ -400,7 +402,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--raw_data_dir", type=Path, required=True, help="folder with train/, val/, test/")
     parser.add_argument("--output_dir", type=Path, required=True, help="where the processed clips go")
-    parser.add_argument("--config", type=Path, default=Path("model_config.yaml"), help="settings (default: %(default)s)")
+    parser.add_argument(
+        "--config", type=Path, default=Path("model_config.yaml"), help="settings (default: %(default)s)"
+    )
     parser.add_argument("--split", choices=("all", *SPLITS), default="all", help="which part (default: %(default)s)")
     parser.add_argument("--num_workers", type=int, default=2, help="processes (default: %(default)s)")
     return parser.parse_args(arguments)

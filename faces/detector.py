@@ -62,7 +62,9 @@ def _letterbox(image: np.ndarray, size: int) -> tuple[np.ndarray, float, float, 
     """Fit an image into a square; returns the square and scale, left, top of the picture within it."""
     height, width = image.shape[:2]
     scale = size / max(height, width)
-    resized = cv2.resize(image, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)
+    resized = cv2.resize(
+        image, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
+    )
     square = np.zeros((size, size, 3), np.uint8)
     top, left = (size - resized.shape[0]) // 2, (size - resized.shape[1]) // 2
     square[top : top + resized.shape[0], left : left + resized.shape[1]] = resized
@@ -194,5 +196,6 @@ class FaceMesh:
         cos, sin = math.cos(roi.angle) * scale, math.sin(roi.angle) * scale
         half = self.INPUT_SIZE / 2
         return np.array(
-            [[cos, sin, half - cos * roi.cx - sin * roi.cy], [-sin, cos, half + sin * roi.cx - cos * roi.cy]], np.float32
+            [[cos, sin, half - cos * roi.cx - sin * roi.cy], [-sin, cos, half + sin * roi.cx - cos * roi.cy]],
+            np.float32,
         )
