@@ -1,8 +1,8 @@
 """Where the mouth window lies in a picture: similarity alignment onto a canonical 256x256 face, smoothed over time.
 
-The canonical face has its eye centres at (92, 84) and (164, 84). The template is the mean of the 468-point mesh over 185
-frames of 59 people, turned to the front and made symmetric. The mouth window is a fixed part of it, so the generator only
-draws what can change.
+The canonical face has its eye centres at (92, 84) and (164, 84). The template is the mean of the 468-point mesh over
+185 frames of 59 people, turned to the front and made symmetric. The mouth window is a fixed part of it, so the
+generator only draws what can change.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LIPS_INNER = [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 3
 JAW = [132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361]
 EYE_CORNERS = [33, 133, 362, 263]
 
-# Points that do not move with speech -> their place (x, y, z) on the canonical face: eye corners and the bridge of the nose.
+SMOOTHING_S = 0.08  # standard deviation of the filter; longer blurs nods, shorter lets the mesh tremble
 STABLE_POINTS = {
     33: (75.9, 83.4, 3.2),
     133: (108.1, 84.6, -3.2),

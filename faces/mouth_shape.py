@@ -1,8 +1,9 @@
-"""Mouth shape as ten numbers: lips and jaw of the aligned mesh, relative to the person's own resting mouth and head pose.
+"""Mouth shape as ten numbers: lips and jaw of the aligned mesh, relative to the person's resting mouth and head pose.
 
-The speech part of the model predicts these coefficients, the generator draws what they say. For a frame, the *base* is where
-lips and jaw would lie if the person's median mouth were seen at this frame's head pose; a linear map from points that do not
-move with speech gives the pose's share. What is left is speech and expression; its principal components are the coefficients.
+The speech part of the model predicts these coefficients, the generator draws what they say. For a frame, the *base* is
+where lips and jaw would lie if the person's median mouth were seen at this frame's head pose; a linear map from points
+that do not move with speech gives the pose's share. What is left is speech and expression; its principal components are
+the coefficients.
 """
 
 from __future__ import annotations

@@ -65,9 +65,7 @@ class FaceChoice:
         number = r"(\d+(?:\.\d+)?)"
         if match := re.fullmatch(rf"point:{number},{number}(?:@{number})?", text):
             return cls("point", point=(float(match[1]), float(match[2])), time=float(match[3] or 0))
-        raise InputError(
-            f"The face '{text}' is not known; use largest, left, right, index:N or point:X,Y[@SECONDS]."
-        )
+        raise InputError(f"The face '{text}' is not known; use largest, left, right, index:N or point:X,Y[@SECONDS].")
 
     def pick(self, tracks: Sequence[Track], looked_at: int = 1) -> Track | None:
         """The chosen one of some tracks; None when there is none that fits.
@@ -240,6 +238,7 @@ class FaceTracker:
         self._box: np.ndarray | None = None  # the last box of the followed face
         self._missed = 0
         self._shot = -1
+        self._seen: np.ndarray | None = None  # the picture that `_points` belong to
 
     def follow(self, frames: Iterable[Picture]) -> Iterator[FaceFrame]:
         """Yield every frame, in order, with the mesh of the chosen face where it is seen."""
@@ -260,9 +259,13 @@ class FaceTracker:
 
     def _read(self, frames: Iterable[Picture]) -> Iterator[_Ahead]:
         cuts = CutDetector(self._settings.cut_threshold)
-        since = 0
+        since, last = 0, None
         for frame in frames:
             image = frame.image
+            if image is last:  # a still picture or a held frame: there is nothing new to see
+                yield _Ahead(frame, False, None)
+                continue
+            last = image
             cut = cuts.is_cut(image)
             since = 0 if cut else since
             look = since % self._settings.detect_every == 0
@@ -294,7 +297,9 @@ class FaceTracker:
 
     def _track(self, item: _Ahead) -> np.ndarray | None:
         """The mesh of the followed face in this frame."""
-        before = self._points
+        if item.frame.image is self._seen:
+            return self._points
+        self._seen, before = item.frame.image, self._points
         points = None if before is None else self._see(item, roi_from_mesh(before))
         if item.detections is not None or (before is not None and points is None):
             points = self._correct(item, points)

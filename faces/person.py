@@ -1,0 +1,101 @@
+"""What the generator must know of a person before the first frame: the resting mouth, and pictures to draw from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from faces.alignment import LIPS_INNER
+from faces.mouth_shape import MouthShape, Neutral
+from faces.mouth_windows import MouthFrame
+
+_UPPER_LIP, _LOWER_LIP = LIPS_INNER[5], LIPS_INNER[15]
+_YAW_WORTH_DEG = 20.0  # a head turned this far is worth half as much as a reference
+_MOUTH = (slice(48, 152), slice(16, 144))  # rows, columns of the window in which sharpness counts
+
+
+@dataclass(frozen=True)
+class Person:
+    """One person in one shot.
+
+    Attributes:
+        neutral: the resting mouth.
+        references: uint8 RGB (R, 160, 160, 3), mouth windows with the mouth closed to open.
+    """
+
+    neutral: Neutral
+    references: np.ndarray
+
+
+def with_person(
+    frames: Iterable[MouthFrame], shape: MouthShape, references: int, look_ahead: int
+) -> Iterator[tuple[MouthFrame, Person | None]]:
+    """Yield every frame with the person in it (None where there is no window).
+
+    From the first window of a shot on, frames are held back until enough of the person has been seen.
+
+    Args:
+        frames: frames in order.
+        shape: finds the resting mouth.
+        references: how many pictures of the person to keep.
+        look_ahead: frames held back at most.
+    """
+    held: list[MouthFrame] = []
+    person: Person | None = None
+    shot: int | None = None
+    for frame in frames:
+        if held and frame.shot != shot:
+            yield from _introduce(held, shape, references)[1]
+            held = []
+        if frame.shot != shot:
+            shot, person = frame.shot, None
+        if person is None and not held and frame.reason:
+            yield frame, None
+        elif person is None:
+            held.append(frame)
+            if len(held) >= look_ahead:
+                person, introduced = _introduce(held, shape, references)
+                yield from introduced
+                held = []
+        else:
+            yield frame, None if frame.reason else person
+    yield from _introduce(held, shape, references)[1]
+
+
+def _introduce(
+    held: list[MouthFrame], shape: MouthShape, references: int
+) -> tuple[Person | None, list[tuple[MouthFrame, Person | None]]]:
+    """The person seen in some frames (None: nobody), and the frames with it."""
+    usable = [frame for frame in held if frame.reason is None]
+    if not usable:
+        return None, [(frame, None) for frame in held]
+    neutral = shape.neutral(np.stack([frame.points for frame in usable]))
+    person = Person(neutral, pick_references(usable, references))
+    return person, [(frame, None if frame.reason else person) for frame in held]
+
+
+def pick_references(frames: Sequence[MouthFrame], count: int) -> np.ndarray:
+    """Choose mouth windows that show the person well: sharp, frontal, from closed to open mouth.
+
+    The frames are sorted by how far the mouth is open and cut into `count` parts; the best of each part is taken.
+    With fewer frames than wanted some are taken twice.
+
+    Returns:
+        uint8 (count, 160, 160, 3).
+    """
+    opening = [float(np.linalg.norm(frame.points[_LOWER_LIP] - frame.points[_UPPER_LIP])) for frame in frames]
+    by_opening = np.argsort(opening, kind="stable")
+    if len(frames) < count:
+        return np.stack([frames[by_opening[i * len(frames) // count]].window for i in range(count)])
+    parts = np.array_split(by_opening, count)
+    return np.stack([max((frames[i] for i in part), key=_worth).window for part in parts])
+
+
+def _worth(frame: MouthFrame) -> float:
+    """How good a reference the frame is: sharpness (deviation of the Laplacian), less for a turned head."""
+    grey = cv2.cvtColor(frame.window[_MOUTH], cv2.COLOR_RGB2GRAY)
+    sharpness = float(cv2.Laplacian(grey, cv2.CV_32F).std())
+    return sharpness / (1.0 + abs(frame.yaw) / _YAW_WORTH_DEG)
