@@ -13,9 +13,7 @@ import numpy as np
 CANONICAL_SIZE = 256
 WINDOW_ORIGIN = (48, 88)  # x, y of the mouth window's corner in the canonical face
 WINDOW_SIZE = 160
-SMOOTHING_S = (
-    0.08  # standard deviation of the temporal filter; longer lags behind nods, shorter lets the mesh's noise through
-)
+SMOOTHING_S = 0.08  # standard deviation of the filter; longer blurs nods, shorter lets the mesh tremble
 
 # Mesh indices. Order: around the contour, so that they can be filled as polygons.
 LIPS_OUTER = [61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146]
@@ -23,7 +21,7 @@ LIPS_INNER = [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 3
 JAW = [132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361]
 EYE_CORNERS = [33, 133, 362, 263]
 
-SMOOTHING_S = 0.08  # standard deviation of the filter; longer blurs nods, shorter lets the mesh tremble
+# Points that do not move with speech -> their place (x, y, z) on the canonical face: eye corners, bridge of the nose.
 STABLE_POINTS = {
     33: (75.9, 83.4, 3.2),
     133: (108.1, 84.6, -3.2),

@@ -259,13 +259,9 @@ class FaceTracker:
 
     def _read(self, frames: Iterable[Picture]) -> Iterator[_Ahead]:
         cuts = CutDetector(self._settings.cut_threshold)
-        since, last = 0, None
+        since = 0
         for frame in frames:
             image = frame.image
-            if image is last:  # a still picture or a held frame: there is nothing new to see
-                yield _Ahead(frame, False, None)
-                continue
-            last = image
             cut = cuts.is_cut(image)
             since = 0 if cut else since
             look = since % self._settings.detect_every == 0
@@ -297,8 +293,8 @@ class FaceTracker:
 
     def _track(self, item: _Ahead) -> np.ndarray | None:
         """The mesh of the followed face in this frame."""
-        if item.frame.image is self._seen:
-            return self._points
+        if item.frame.image is self._seen and self._points is not None:
+            return self._points  # a still picture or a held frame: nothing new to see
         self._seen, before = item.frame.image, self._points
         points = None if before is None else self._see(item, roi_from_mesh(before))
         if item.detections is not None or (before is not None and points is None):
