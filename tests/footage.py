@@ -1,0 +1,211 @@
+"""Small real videos, sounds and portraits for the tests, made of scikit-image's public-domain astronaut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import skimage.data
+import soundfile
+from PIL import Image
+
+BITS = 8
+"""Frames made with `numbered=True` carry their number in so many black or white blocks, see `read_number`."""
+
+_BLOCK = 8
+_TICKS = 30000
+
+
+@cache
+def portrait() -> np.ndarray:
+    """The portrait, uint8 RGB (512, 512, 3): the face is near x 170..290, y 60..190."""
+    return skimage.data.astronaut()
+
+
+def face_frame(time: float, size: tuple[int, int] = (320, 320)) -> np.ndarray:
+    """The portrait's head, swaying and zooming a little.
+
+    Args:
+        time: seconds.
+        size: width and height, pixels.
+
+    Returns:
+        uint8 RGB (height, width, 3).
+    """
+    width, height = size
+    scale = min(size) / 320 * (1 + 0.03 * np.sin(2 * np.pi * 0.5 * time))
+    shift_x, shift_y = 4 * np.sin(2 * np.pi * 0.4 * time), 3 * np.cos(2 * np.pi * 0.3 * time)
+    matrix = np.array(
+        [[scale, 0, width / 2 - scale * (225 + shift_x)], [0, scale, height / 2 - scale * (150 + shift_y)]]
+    )
+    return cv2.warpAffine(portrait(), matrix, size, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
+
+
+def faceless_frame(time: float, size: tuple[int, int] = (320, 320)) -> np.ndarray:
+    """A moving colour gradient without any face, uint8 RGB (height, width, 3)."""
+    width, height = size
+    x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+    channels = [x, y, 0.5 + 0.5 * np.sin(2 * np.pi * (x + time))]
+    return (np.stack(channels, axis=-1) * 255).astype(np.uint8)
+
+
+def speech_like(seconds: float, sample_rate: int = 44100, seed: int = 0) -> np.ndarray:
+    """A buzz with vowel-like resonances in syllables of varying length, float32 (N,) in [-1, 1]."""
+    random = np.random.default_rng(seed)
+    time = np.arange(round(seconds * sample_rate)) / sample_rate
+    pitch = 120 + 20 * np.sin(2 * np.pi * 0.7 * time)
+    phase = 2 * np.pi * np.cumsum(pitch) / sample_rate
+    knots = np.arange(0, seconds + 1, 0.12)
+    syllables = np.interp(time, knots, random.random(knots.size))
+    sound = np.zeros_like(time)
+    for harmonic in range(1, 30):
+        frequency = harmonic * 130
+        resonance = np.exp(-(((frequency - 600 - 400 * syllables) / 300) ** 2)) + 0.3 / harmonic
+        sound += resonance * np.sin(harmonic * phase)
+    sound *= np.clip(syllables - 0.25, 0, None)
+    return (0.7 * sound / max(np.abs(sound).max(), 1e-9)).astype(np.float32)
+
+
+def make_sound(path: Path, seconds: float, sample_rate: int = 44100, channels: int = 1) -> Path:
+    """Write a WAV file (16-bit PCM) of speech-like sound; 0 seconds give a file without any sample."""
+    samples = speech_like(seconds, sample_rate) if seconds else np.zeros(0, np.float32)
+    soundfile.write(path, np.repeat(samples[:, None], channels, axis=1), sample_rate, subtype="PCM_16")
+    return path
+
+
+def make_portrait(path: Path, size: tuple[int, int] = (320, 320), orientation: int = 1) -> Path:
+    """Write a still image of the head.
+
+    Args:
+        path: .png or .jpg.
+        size: upright width and height, pixels.
+        orientation: EXIF orientation 1 (upright as stored), 3, 6 or 8; the picture is stored turned so that
+            a viewer that obeys the tag shows it upright.
+    """
+    turns = {1: 0, 3: 2, 6: 1, 8: 3}[orientation]
+    image = Image.fromarray(np.ascontiguousarray(np.rot90(face_frame(0.0, size), turns)))
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(path, exif=exif, **({"quality": 95} if path.suffix == ".jpg" else {}))
+    return path
+
+
+def make_video(
+    path: Path,
+    seconds: float = 1.0,
+    fps: Fraction | int = 25,
+    size: tuple[int, int] = (320, 320),
+    sound: bool = True,
+    faceless: tuple[float, float] = (0.0, 0.0),
+    rotation: int = 0,
+    mirrored: bool = False,
+    times: Sequence[float] | None = None,
+    numbered: bool = False,
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    full_range: bool = False,
+    matrix: int = 1,
+    keyframe_interval: int = 12,
+    sound_codec: str = "aac",
+    sound_delay: float = 0.0,
+) -> Path:
+    """Write a small video of the head.
+
+    Args:
+        path: the suffix chooses the container.
+        seconds: length.
+        fps: frames per second, for example Fraction(30000, 1001).
+        size: width and height as displayed, pixels.
+        sound: with speech-like sound of the same length (44.1 kHz mono).
+        faceless: from and to which second there is no face.
+        rotation: degrees counter-clockwise by which a player must turn the stored picture; it is stored so
+            that it is upright then.
+        mirrored: the stored picture is also flipped.
+        times: time of each frame in seconds, instead of `seconds` and `fps` (variable frame rate).
+        numbered: each frame carries its number, see `read_number`.
+        codec: FFmpeg's name of the video encoder.
+        pix_fmt: pixel format as stored.
+        full_range: luma from 0 to 255 instead of 16 to 235.
+        matrix: colour tag (H.273): 1 BT.709, 6 BT.601; primaries and transfer get the same number.
+        keyframe_interval: frames.
+        sound_codec: FFmpeg's name of the sound encoder.
+        sound_delay: seconds after the first picture at which the sound starts.
+    """
+    times = [float(i / fps) for i in range(round(seconds * fps))] if times is None else times
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=Fraction(fps))
+        context = stream.codec_context
+        context.width, context.height = size[::-1] if rotation in (90, 270) else size
+        context.pix_fmt, context.time_base, context.gop_size = pix_fmt, Fraction(1, _TICKS), keyframe_interval
+        context.color_range, context.colorspace = 2 if full_range else 1, matrix
+        context.color_primaries = context.color_trc = matrix
+        context.options = {"crf": "18", "preset": "veryfast"} if codec == "libx264" else {}
+        if rotation or mirrored:
+            stream.set_display_rotation(rotation, hflip=mirrored)
+        track = container.add_stream(sound_codec, rate=44100, layout="mono") if sound else None
+        for index, time in enumerate(times):
+            image = (faceless_frame if faceless[0] <= time < faceless[1] else face_frame)(time, size)
+            if numbered:
+                _draw_number(image, index)
+            stored = np.rot90(image[:, ::-1] if mirrored else image, -rotation // 90)
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(stored), format="rgb24")
+            frame = _to_yuv(frame, pix_fmt, full_range, matrix)
+            frame.pts, frame.time_base = round(time * _TICKS), Fraction(1, _TICKS)
+            frame.duration = round(_TICKS / fps)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        if track is not None:
+            _write_sound(container, track, times[-1] + float(1 / fps), sound_delay)
+    return path
+
+
+def read_number(image: np.ndarray) -> int:
+    """The number that `make_video(numbered=True)` drew into a frame, uint8 RGB (H, W, 3)."""
+    bits = [image[-_BLOCK + 2 : -2, i * _BLOCK + 2 : (i + 1) * _BLOCK - 2].mean() > 128 for i in range(BITS)]
+    return sum(1 << i for i, bit in enumerate(bits) if bit)
+
+
+def cut_file(source: Path, target: Path, fraction: float) -> Path:
+    """Copy only the first part of a file, as a broken-off download does."""
+    data = source.read_bytes()
+    target.write_bytes(data[: round(len(data) * fraction)])
+    return target
+
+
+def make_text(path: Path) -> Path:
+    """Write a text file under whatever name."""
+    path.write_text("This is no video at all.\n" * 100)
+    return path
+
+
+def _draw_number(image: np.ndarray, number: int) -> None:
+    for i in range(BITS):
+        image[-_BLOCK:, i * _BLOCK : (i + 1) * _BLOCK] = 255 if number >> i & 1 else 0
+
+
+def _to_yuv(frame: av.VideoFrame, pix_fmt: str, full_range: bool, matrix: int) -> av.VideoFrame:
+    space = {1: "ITU709", 6: "ITU601"}[matrix]
+    return frame.reformat(
+        format=pix_fmt,
+        src_colorspace=space,
+        dst_colorspace=space,
+        src_color_range="JPEG",
+        dst_color_range="JPEG" if full_range else "MPEG",
+    )
+
+
+def _write_sound(
+    container: av.container.OutputContainer, track: av.AudioStream, seconds: float, delay: float
+) -> None:
+    samples = (speech_like(seconds) * 32767).astype(np.int16)
+    for start in range(0, samples.size, 1024):
+        frame = av.AudioFrame.from_ndarray(samples[None, start : start + 1024], format="s16", layout="mono")
+        frame.sample_rate, frame.time_base = 44100, Fraction(1, 44100)
+        frame.pts = start + round(delay * 44100)
+        container.mux(track.encode(frame))
+    container.mux(track.encode(None))
