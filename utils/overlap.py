@@ -1,0 +1,61 @@
+"""A long run of frames made in windows of fixed length that overlap and are cross-faded, as a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import numpy as np
+
+Item = TypeVar("Item")
+
+
+class OverlappingWindows(Generic[Item]):
+    """Takes items one by one and gives them back with the pictures that were made for them.
+
+    The last window of a run reaches back over items that are out already, so that it too has full length.
+
+    Args:
+        make: makes the pictures, uint8 (N, H, W, 3), of N successive items, N up to `window`.
+        window: items made at once.
+        overlap: items that two windows share, less than `window`.
+    """
+
+    def __init__(self, make: Callable[[list[Item]], np.ndarray], window: int, overlap: int):
+        if not 0 <= overlap < window:
+            raise ValueError(f"an overlap of {overlap} does not fit into a window of {window}")
+        self._make = make
+        self._window = window
+        self._overlap = overlap
+        self._items: list[Item] = []  # the last ones, at most a window
+        self._pending = 0  # how many of them are not out yet
+        self._tail: np.ndarray | None = None  # pictures made already, for the first of the pending items
+
+    def add(self, item: Item) -> list[tuple[Item, np.ndarray]]:
+        """Take in an item; returns what became ready, in order."""
+        self._items = [*self._items[-self._window + 1 :], item] if self._window > 1 else [item]
+        self._pending += 1
+        return self._next(keep=self._overlap) if self._pending == self._window else []
+
+    def finish(self) -> list[tuple[Item, np.ndarray]]:
+        """The rest of the run."""
+        return self._next(keep=0) if self._pending else []
+
+    def _next(self, keep: int) -> list[tuple[Item, np.ndarray]]:
+        """Make the pending pictures; the last `keep` of them wait for the cross-fade with the next window."""
+        known = 0 if self._tail is None else len(self._tail)
+        pictures = self._tail
+        if self._pending > known:
+            pictures = self._make(self._items)[-self._pending :]
+            if known:
+                pictures = np.concatenate([cross_fade(self._tail, pictures[:known]), pictures[known:]])
+        ready = self._pending - keep
+        items = self._items[len(self._items) - self._pending :][:ready]
+        self._tail, self._pending = (pictures[ready:] if keep else None), keep
+        return list(zip(items, pictures[:ready], strict=True))
+
+
+def cross_fade(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Pictures uint8 (N, H, W, 3) that go from the first window's to the second's over their N common frames."""
+    weight = (np.arange(1, len(first) + 1, dtype=np.float32) / (len(first) + 1))[:, None, None, None]
+    return (first * (1 - weight) + second * weight).round().astype(np.uint8)
