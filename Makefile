@@ -56,9 +56,10 @@ demo: $(VENV)/.installed
 		--output "$(OUTPUTS)/demo.mp4"
 	@echo "Done: $(OUTPUTS)/demo.mp4"
 
-# Two processes with one thread each (tests/conftest.py).
+# Two processes with one thread each (tests/conftest.py); a file stays in one process, so that what its tests
+# share is made once.
 test: $(VENV)/.installed-dev
-	"$(PY)" -m pytest -n $(WORKERS)
+	"$(PY)" -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	"$(PY)" -m ruff check .

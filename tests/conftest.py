@@ -16,6 +16,17 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUM
     os.environ.setdefault(_name, str(THREADS_PER_TEST_PROCESS))
 
 
+# So that `pytest -m "not data"` and the like work without a mark on every test.
+MARK_OF_FIXTURE = {"talking_faces": "data", "lite_weights": "weights"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use real clips or trained weights."""
+    for item in items:
+        for fixture in MARK_OF_FIXTURE.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(MARK_OF_FIXTURE[fixture])
+
+
 def _talking_faces_dir() -> Path:
     """The folder of real clips: $LIPSYNC_TALKING_FACES, else ../shared/talking_faces beside the checkout."""
     named = os.environ.get("LIPSYNC_TALKING_FACES")
