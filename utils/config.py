@@ -149,7 +149,10 @@ class SpeechTraining(StageConfig):
     velocity_weight: NonNegativeFloat
     phoneme_drop: float = Fraction
     speech_drop: float = Fraction
-    patience: PositiveInt
+    tempo_jitter: float = Fraction
+    feature_noise: NonNegativeFloat
+    feature_drop: float = Fraction
+    time_mask: float = Fraction
 
 
 class GeneratorTraining(StageConfig):

@@ -1,0 +1,90 @@
+"""Speech and phonemes to what the generator needs: tokens and a mouth shape for each video frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+
+from models.fusion import SpeechFusion
+from models.temporal_encoder import STEP_RATE, TemporalEncoder
+
+
+@dataclass(frozen=True)
+class SpeechContext:
+    """What a window of frames hears.
+
+    Attributes:
+        tokens: (B, F, L, D), what the generator's frames attend to.
+        shape: (B, F, K), predicted mouth shape in standard deviations.
+        gate: (B, T), weight of the sound against the phonemes, 1 = sound only.
+    """
+
+    tokens: torch.Tensor
+    shape: torch.Tensor
+    gate: torch.Tensor
+
+
+class SpeechModel(ModelMixin, ConfigMixin):
+    """Adapter, fusion, temporal encoder and shape head, trained on its own before the generator.
+
+    Args:
+        feature_layers: hidden states of the speech encoder.
+        feature_width: numbers in a hidden state.
+        width: channels of the fused sequence and of the tokens.
+        layers: attention blocks over time.
+        heads: attention heads.
+        reach_s: how far one block looks to each side, seconds.
+        tokens_per_frame: tokens for each frame.
+        phonemes: size of the phoneme inventory, 0 = silence.
+        shape_coefficients: numbers of the mouth shape.
+        dropout: fraction of activations dropped.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        feature_layers: int = 5,
+        feature_width: int = 384,
+        width: int = 192,
+        layers: int = 3,
+        heads: int = 4,
+        reach_s: float = 0.2,
+        tokens_per_frame: int = 4,
+        phonemes: int = 128,
+        shape_coefficients: int = 10,
+        dropout: float = 0.3,
+    ) -> None:
+        super().__init__()
+        reach = max(1, round(reach_s * STEP_RATE))
+        self.fusion = SpeechFusion(feature_layers, feature_width, width, heads, reach, phonemes, dropout)
+        self.temporal = TemporalEncoder(width, layers, heads, reach, tokens_per_frame, shape_coefficients, dropout)
+        self.register_buffer("shape_gain", torch.ones(shape_coefficients))
+
+    @property
+    def context_steps(self) -> int:
+        """Steps to each side that can influence a step's result."""
+        reach = max(1, round(self.config.reach_s * STEP_RATE))
+        return reach * (self.config.layers + 1) + 1
+
+    def forward(
+        self,
+        speech: torch.Tensor | None,
+        phonemes: torch.Tensor | None,
+        times: torch.Tensor,
+        has_speech: torch.Tensor | None = None,
+        has_phonemes: torch.Tensor | None = None,
+    ) -> SpeechContext:
+        """Read speech and phonemes at the times of frames.
+
+        Args:
+            speech: (B, T, layers, width) features at 50 Hz, or None.
+            phonemes: ids (B, T) at 50 Hz, or None; one of the two must be given.
+            times: (B, F) seconds from the first step's start.
+            has_speech, has_phonemes: (B,) bool, False = ignore that sample's values.
+        """
+        fused, gate = self.fusion(speech, phonemes, has_speech, has_phonemes)
+        tokens, shape = self.temporal(fused, times)
+        return SpeechContext(tokens, shape * self.shape_gain, gate)
