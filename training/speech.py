@@ -76,16 +76,18 @@ class SpeechStage(Stage):
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Give back part of the movement that averaging over what may follow takes away.
+        """Scale each coefficient's movement: the square root of the correlation times the ratio of the spreads.
 
-        A network trained on differences predicts less movement than there is. The gain is the root of the missing
-        factor: full movement would also blow up the errors.
+        A network trained on differences moves less than the true mouth, by the correlation if it is calibrated.
+        Half of that (in powers) is given back: full movement would also blow up the errors.
         """
         self.model.shape_gain.fill_(1.0)
         people = self._predict_validation()
         predicted, true = (np.concatenate([pair[side] for pair in people]) for side in (0, 1))
-        gain = np.sqrt(true.std(0) / np.maximum(predicted.std(0), 1e-3))
-        self.model.shape_gain.copy_(torch.from_numpy(np.clip(gain, 1.0, MAX_GAIN)))
+        spread, true_spread = np.maximum(predicted.std(0), 1e-3), np.maximum(true.std(0), 1e-3)
+        correlation = (predicted * true).mean(0) / (spread * true_spread)
+        gain = np.sqrt(np.maximum(correlation, 0.0)) * true_spread / spread
+        self.model.shape_gain.copy_(torch.from_numpy(np.clip(gain, 0.0, MAX_GAIN)))
 
     def _predict_validation(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Predicted and true shape (N, K) of each validation person, each clip's mean taken out."""
