@@ -100,6 +100,30 @@ class FaceTrack:
     points: list[np.ndarray]
 
 
+@dataclass(frozen=True)
+class AlignedTrack:
+    """A track on the canonical face: images, matrices (T, 2, 3), smoothed points (T, 468, 2) window px, pose (T, 3)."""
+
+    images: list[np.ndarray]
+    matrices: np.ndarray
+    points: np.ndarray
+    pose: np.ndarray
+
+    def windows(self) -> Iterator[np.ndarray]:
+        """The mouth windows, uint8 (160, 160, 3), one by one."""
+        return map(warp_window, self.images, self.matrices)
+
+
+def align_track(track: FaceTrack, frames: int) -> AlignedTrack:
+    """Align the first ``frames`` frames of a track, smoothed over time."""
+    times = np.arange(frames) / FPS
+    meshes = np.stack(track.points[:frames])
+    matrices = smooth_matrices(np.stack([align_matrix(p) for p in meshes]), times)
+    points = np.stack([to_window(p, m) for p, m in zip(meshes, matrices, strict=True)])
+    pose = np.array([head_pose(p) for p in meshes], np.float32)
+    return AlignedTrack(track.images[:frames], matrices, smooth_in_time(points, times, POINT_SMOOTHING_S), pose)
+
+
 def find_raw_clips(raw: Path, split: str) -> list[RawClip]:
     """The raw videos of a split with their sound, text and manifest entry.
 
@@ -238,17 +262,14 @@ def _write_clip(raw: RawClip, track: FaceTrack, samples: np.ndarray, folder: Pat
     scratch = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    times = np.arange(frames) / FPS
-    meshes = np.stack(track.points[:frames])
-    matrices = smooth_matrices(np.stack([align_matrix(p) for p in meshes]), times)
-    points = np.stack([to_window(p, m) for p, m in zip(meshes, matrices, strict=True)])
-    write_crops(scratch / "crops.mp4", map(warp_window, track.images, matrices), config.preprocess.crf)
+    aligned = align_track(track, frames)
+    write_crops(scratch / "crops.mp4", aligned.windows(), config.preprocess.crf)
     soundfile.write(scratch / "audio.wav", sound[: round(frames / FPS * SAMPLE_RATE)], SAMPLE_RATE, subtype="PCM_16")
     np.savez(
         scratch / "tracks.npz",
-        points=smooth_in_time(points, times, POINT_SMOOTHING_S).astype(np.float16),
-        pose=np.array([head_pose(p) for p in meshes], np.float32),
-        matrix=matrices,
+        points=aligned.points.astype(np.float16),
+        pose=aligned.pose,
+        matrix=aligned.matrices,
         valid=np.ones(frames, bool),
     )
     meta = {"clip_id": folder.name, "person": raw.person, "language": raw.language, "text": raw.text}
@@ -350,12 +371,16 @@ def hash_name(name: str) -> int:
     return int.from_bytes(name.encode()[-7:], "big")
 
 
-def run_pool(tasks: list[tuple], function, workers: int, description: str) -> list:
-    """Call ``function(*task)`` for every task in ``workers`` processes, with a progress bar; results in any order."""
+def run_pool(tasks: list[tuple], function, workers: int, description: str) -> list[tuple]:
+    """Call ``function(*task)`` for every task in ``workers`` processes, with a progress bar.
+
+    Returns (first argument, result) of each task, in any order.
+    """
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures: list[Future] = [pool.submit(function, *task) for task in tasks]
+        futures: dict[Future, tuple] = {pool.submit(function, *task): task for task in tasks}
         try:
-            return [f.result() for f in tqdm(as_completed(futures), total=len(futures), desc=description, unit="clip")]
+            done = tqdm(as_completed(futures), total=len(futures), desc=description, unit="clip", mininterval=1.0)
+            return [(futures[f][0], f.result()) for f in done]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -380,21 +405,17 @@ def write_report(output: Path, counts: dict[str, Counter]) -> dict:
 
 def preprocess(raw: Path, output: Path, config: Config, splits: tuple[str, ...], workers: int) -> dict:
     """Run all passes over the given splits; see the module's text. Returns the report."""
-    counts: dict[str, Counter] = {}
-    for split in splits:
-        tasks = [(clip, output, config) for clip in by_turns(find_raw_clips(raw, split))]
-        counts[split] = Counter()
-        for result in run_pool(tasks, process_video, workers, f"{split}: faces"):
-            counts[split].update(result)
-            counts[split]["videos_kept"] += "kept" in result
+    clips = [clip for split in splits for clip in by_turns(find_raw_clips(raw, split))]
+    counts = {split: Counter() for split in splits}
+    for clip, result in run_pool([(clip, output, config) for clip in clips], process_video, workers, "faces"):
+        counts[clip.split].update(result)
+        counts[clip.split]["videos_kept"] += "kept" in result
     shape = fit_mouth_shape(output, config.faces.mouth_shape_dir, config.models.lite.speech.shape_coefficients)
     for split in splits:
         write_shapes(output, split, shape)
-        tasks = [
-            (folder, config.inference.weights_dir / "whisper_tiny_en_encoder", config.preprocess.speech_variants)
-            for folder in clip_folders(output, split)
-        ]
-        run_pool(tasks, write_speech, workers, f"{split}: speech")
+    encoder = config.inference.weights_dir / "whisper_tiny_en_encoder"
+    folders = [folder for split in splits for folder in clip_folders(output, split)]
+    run_pool([(f, encoder, config.preprocess.speech_variants) for f in folders], write_speech, workers, "speech")
     return write_report(output, counts)
 
 
