@@ -16,8 +16,10 @@ from typing import Any
 import av
 import numpy as np
 import torch
+from scipy.io import wavfile
 from torch.utils.data import Dataset, default_collate
 
+from models.audio_encoder import log_mel
 from utils.helpers import InputError
 
 SPEECH_RATE = 50  # steps of speech features per second
@@ -160,3 +162,24 @@ class StepBatches(Dataset):
 def to_tensor(images: Array) -> torch.Tensor:
     """uint8 RGB (..., H, W, 3) -> float32 (..., 3, H, W) in [-1, 1]."""
     return torch.from_numpy(np.moveaxis(images, -1, -3).astype(np.float32) / 127.5 - 1.0)
+
+
+def clip_speech(clip: Clip) -> Array:
+    """Speech features of a clip, float16 (V, T50, 5, 384), read from disk as needed; variant 0 is the clean one."""
+    path = clip.directory / "speech.npy"
+    if not path.is_file():
+        raise InputError(
+            f"No speech features {path}: run data/preprocess.py again, with the speech encoder in place."
+        )
+    return np.load(path, mmap_mode="r")
+
+
+def clip_samples(clip: Clip) -> Array:
+    """The clip's sound, float32 (N,) in [-1, 1] at 16 kHz."""
+    _, samples = wavfile.read(clip.directory / "audio.wav")
+    return samples.astype(np.float32) / 32768
+
+
+def clip_mel(clip: Clip) -> Array:
+    """The clip's log-mel spectrogram, float32 (80, T100)."""
+    return np.asarray(log_mel(torch.from_numpy(clip_samples(clip))), dtype=np.float32)
