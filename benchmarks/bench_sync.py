@@ -129,7 +129,8 @@ def main(arguments: list[str] | None = None) -> int:
     clips = sorted(p for p in args.clips.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
     clips = clips[:: max(1, len(clips) // args.limit)][: args.limit] if args.limit else clips
     args.output.mkdir(parents=True, exist_ok=True)
-    pipeline, judge, judged, skipped = LipSyncPipeline.load(config, resolve_device("auto")), Judge(config, args.judge), [], []
+    pipeline, judge = LipSyncPipeline.load(config, resolve_device("auto")), Judge(config, args.judge)
+    judged, skipped = [], []
     for clip, speech in tqdm(list(zip(clips, choose_speech(clips, args.seed), strict=True)), unit="clip"):
         try:
             judged.append(judge_clip(clip, speech, pipeline, judge, args.output))
