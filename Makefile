@@ -23,8 +23,10 @@ WORKERS   ?= 2
 # The newcomer's own python3 first, then others by name. 3.10 is the oldest that every library supports;
 # ensurepip is what some systems leave out (Debian: package python3-venv).
 USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))
-PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python3.10 python; do \
+ifndef PYTHON
+PYTHON := $(shell for name in python3 python3.13 python3.12 python3.11 python3.10 python; do \
 	if "$$name" -c "$(USABLE)" >/dev/null 2>&1; then command -v "$$name"; break; fi; done)
+endif
 
 PY     := $(VENV)/bin/python
 STAGES := autoencoder syncnet syncnet_judge speech generator
