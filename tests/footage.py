@@ -113,6 +113,7 @@ def make_video(
     keyframe_interval: int = 12,
     sound_codec: str = "aac",
     sound_delay: float = 0.0,
+    index_first: bool = False,
 ) -> Path:
     """Write a small video of the head.
 
@@ -135,9 +136,11 @@ def make_video(
         keyframe_interval: frames.
         sound_codec: FFmpeg's name of the sound encoder.
         sound_delay: seconds after the first picture at which the sound starts.
+        index_first: write an MP4's index before its pictures, as for the web.
     """
     times = [float(i / fps) for i in range(round(seconds * fps))] if times is None else times
-    with av.open(str(path), "w") as container:
+    options = {"movflags": "faststart"} if index_first else {}
+    with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=Fraction(fps))
         context = stream.codec_context
         context.width, context.height = size[::-1] if rotation in (90, 270) else size
@@ -170,17 +173,47 @@ def read_number(image: np.ndarray) -> int:
     return sum(1 << i for i, bit in enumerate(bits) if bit)
 
 
-def cut_file(source: Path, target: Path, fraction: float) -> Path:
-    """Copy only the first part of a file, as a broken-off download does."""
-    data = source.read_bytes()
-    target.write_bytes(data[: round(len(data) * fraction)])
-    return target
+def lag_seconds(samples: np.ndarray, reference: np.ndarray) -> float:
+    """How much later `samples` comes than `reference` (both 16 kHz): the peak of their correlation."""
+    correlation = np.correlate(samples, reference, mode="full")
+    return float(np.argmax(correlation) - (reference.size - 1)) / 16000
 
 
-def make_text(path: Path) -> Path:
-    """Write a text file under whatever name."""
-    path.write_text("This is no video at all.\n" * 100)
+def bad_file(kind: str, folder: Path) -> Path:
+    """Make an input that must be refused.
+
+    Args:
+        kind: "missing", "folder", "empty", "text" (named .mp4), "image" (a still picture), "no sound" (a
+            video without it), "no picture" (a sound file with the name of a video), "zero length" (a WAV
+            without samples), "no index" (an MP4 of which only the first part arrived), "broken off" (the same
+            of an MP4 whose index comes first), "broken off mkv".
+        folder: where to make it.
+    """
+    makers = {
+        "missing": lambda: folder / "missing.mp4",
+        "folder": lambda: folder,
+        "empty": lambda: _write(folder / "empty.mp4", b""),
+        "text": lambda: _write(folder / "text.mp4", b"This is no video at all.\n" * 100),
+        "image": lambda: make_portrait(folder / "portrait.png"),
+        "no sound": lambda: make_video(folder / "mute.mp4", 0.2, sound=False),
+        "no picture": lambda: make_sound(folder / "sound.wav", 0.5).rename(folder / "sound.mp4"),
+        "zero length": lambda: make_sound(folder / "zero.wav", 0.0),
+        "no index": lambda: _cut(make_video(folder / "whole.mp4"), folder / "no_index.mp4"),
+        "broken off": lambda: _cut(make_video(folder / "whole.mp4", index_first=True), folder / "broken.mp4"),
+        "broken off mkv": lambda: _cut(make_video(folder / "whole.mkv", 4.0), folder / "broken.mkv"),
+    }
+    return makers[kind]()
+
+
+def _write(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
     return path
+
+
+def _cut(source: Path, target: Path) -> Path:
+    """Copy only the first half of a file, as a broken-off download does."""
+    data = source.read_bytes()
+    return _write(target, data[: len(data) // 2])
 
 
 def _draw_number(image: np.ndarray, number: int) -> None:

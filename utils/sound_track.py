@@ -49,6 +49,7 @@ class SoundTrack:
 
     def __init__(self, output: OutputContainer, source: Path, suffix: str, end: float | None = None):
         self._output = output
+        self._source = source
         self._end = float("inf") if end is None else end
         self._opened = ExitStack()
         self._input = self._opened.enter_context(open_media(source))
@@ -65,10 +66,18 @@ class SoundTrack:
         self._started = False
 
     def write_until(self, seconds: float) -> None:
-        """Write the packets that start before a time, so that sound and pictures alternate in the file."""
+        """Write the packets that start before a time, so that sound and pictures alternate in the file.
+
+        Raises:
+            InputError: the source has no sound at all in its sound stream.
+        """
         if not self._started:
             self._started = True
             self._next = next(self._packets, None)
+            if self._next is None:
+                raise InputError(
+                    f"The sound of {self._source} has zero length; give a file with speech in it."
+                )
         while self._next is not None and self._next[0] < min(seconds, self._end):
             self._output.mux(self._next[1])
             self._next = next(self._packets, None)
