@@ -1,7 +1,7 @@
 """Processed clips as training windows.
 
-A processed clip is a folder `<root>/<split>/<clip_id>/` with crops.mp4 (25 fps mouth windows), audio.wav, tracks.npz,
-speech.npy and meta.json, as data/preprocess.py writes it.
+A processed clip is a folder `<root>/<split>/<clip_id>/` with crops.mp4 (25 fps mouth windows), audio.wav,
+tracks.npz, speech.npy and meta.json, as data/preprocess.py writes it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ import torch
 from scipy.io import wavfile
 from torch.utils.data import Dataset, default_collate
 
+from faces.mouth_shape import MouthShape
 from models.audio_encoder import log_mel
+from utils import data_augmentation
+from utils.config import DataConfig
 from utils.helpers import InputError
 
 SPEECH_RATE = 50  # steps of speech features per second
+REFERENCE_GAP = 10  # frames between a window and a reference from the same clip
 Array = np.ndarray
 
 
@@ -94,8 +98,8 @@ def _cap_people(clips: list[Clip], max_frames: float) -> list[Clip]:
 def clip_probabilities(clips: list[Clip]) -> Array:
     """Chance of each clip: people by the square root of their minutes, within a person by its windows.
 
-    The root lies between "every second counts the same" (one speaker would be half of all batches) and "every person
-    counts the same" (a single three-second clip would be seen as often as eight minutes of speech).
+    The root lies between "every second counts the same" (one speaker would be half of all batches) and "every
+    person counts the same" (a single three-second clip would be seen as often as eight minutes of speech).
     """
     seconds = np.array([len(clip.starts) for clip in clips], dtype=np.float64)
     people, owner = np.unique([clip.person for clip in clips], return_inverse=True)
@@ -165,7 +169,7 @@ def to_tensor(images: Array) -> torch.Tensor:
 
 
 def clip_speech(clip: Clip) -> Array:
-    """Speech features of a clip, float16 (V, T50, 5, 384), read from disk as needed; variant 0 is the clean one."""
+    """Speech features of a clip, float16 (V, T50, 5, 384), read as needed; variant 0 is the clean one."""
     path = clip.directory / "speech.npy"
     if not path.is_file():
         raise InputError(
@@ -183,3 +187,113 @@ def clip_samples(clip: Clip) -> Array:
 def clip_mel(clip: Clip) -> Array:
     """The clip's log-mel spectrogram, float32 (80, T100)."""
     return np.asarray(log_mel(torch.from_numpy(clip_samples(clip))), dtype=np.float32)
+
+
+class ClipDataset:
+    """Windows of clips with everything that the generator learns from.
+
+    A sample has these keys (F frames, R references, K shape coefficients, P shape points, T speech steps):
+        frames (F, 3, 160, 160), references (R, 3, 160, 160): float32 in [-1, 1]; the first reference is the
+            candidate whose head pose is nearest to that of the window; taken from other clips or from at least
+            REFERENCE_GAP frames away if there are such, since a neighbour would give the mouth away
+        shape (F, K), reference_shapes (R, K): coefficients; base (F, P, 2): the resting mouth, window px
+        sketch (F, 3, 40, 40): the true shape drawn, float32 in [0, 1]
+        speech (T, 5, 384) float32 at 50 Hz, of which the first `speech_steps` are real and the rest is zero
+        times (F,): starts of the frames, seconds since the start of `speech`
+        person: id
+
+    Args:
+        config: where the clips are, how long windows are, how many references.
+        split: train, val or test. Training windows take a random variant of the speech, others the clean one.
+        mouth_shape: turns shapes into points and points into sketches.
+        context_s: seconds of speech before and after the window.
+        colour_jitter: random change of colours, the same for a window and its references, fraction.
+    """
+
+    def __init__(
+        self,
+        config: DataConfig,
+        split: str,
+        mouth_shape: MouthShape,
+        context_s: float = 0.5,
+        colour_jitter: float = 0.0,
+    ) -> None:
+        cap = config.max_minutes_per_person if split == "train" else None
+        self.clips = load_clips(config.processed_dir, split, config.window, config.fps, cap)
+        self._config, self._mouth_shape, self._context_s = config, mouth_shape, context_s
+        self._jitter, self._varied = colour_jitter, split == "train"
+        self._chances = clip_probabilities(self.clips)
+        self._of_person: dict[str, list[Clip]] = {}
+        for clip in self.clips:
+            self._of_person.setdefault(clip.person, []).append(clip)
+        self._content = ClipCache(load_content, config.cache_gb * 1e9)
+
+    def draw(self, random: np.random.Generator) -> dict[str, Any]:
+        """A random window of a random clip, people by the root of their minutes."""
+        clip = self.clips[random.choice(len(self.clips), p=self._chances)]
+        return self.window(clip, int(random.choice(clip.starts)), random)
+
+    def window(self, clip: Clip, start: int, random: np.random.Generator) -> dict[str, Any]:
+        """The window of `clip` that begins with frame `start` (one of `clip.starts`)."""
+        content = self._content(clip)
+        part = slice(start, start + self._config.window)
+        references, shapes = self._references(clip, start, random)
+        images = np.concatenate([content["frames"][part], references])
+        images = to_tensor(data_augmentation.colour_jitter(images, random, self._jitter))
+        shape, base = content["shape"][part], content["base"][part].astype(np.float32)
+        sketch = self._mouth_shape.sketch(self._mouth_shape.decode(shape, base))
+        return {
+            "frames": images[: self._config.window],
+            "references": images[self._config.window :],
+            "shape": torch.from_numpy(shape),
+            "reference_shapes": torch.from_numpy(shapes),
+            "base": torch.from_numpy(base),
+            "sketch": torch.from_numpy(sketch.transpose(0, 3, 1, 2).astype(np.float32) / 255),
+            **self._speech(clip, start, random),
+            "person": clip.person,
+        }
+
+    def _references(self, clip: Clip, start: int, random: np.random.Generator) -> tuple[Array, Array]:
+        """Frames (R, 160, 160, 3) of the same person and their shapes (R, K), the nearest pose first."""
+        count, window = self._config.references, self._config.window
+        own = self._of_person[clip.person]
+        candidates = []
+        for source in (clip, own[random.integers(len(own))]):
+            frames = random.choice(source.starts, 4 * count) + random.integers(window, size=4 * count)
+            gap = np.maximum(start - frames, frames - (start + window - 1))
+            apart = (gap >= REFERENCE_GAP) | (source is not clip)
+            candidates += [(source, int(frame)) for frame in frames[apart]]
+        # A short clip of a person without other clips: its near frames have to do.
+        candidates += [
+            (clip, int(frame)) for frame in random.choice(clip.starts, max(0, count - len(candidates)))
+        ]
+        wanted = self._content(clip)["pose"][start + window // 2]
+        turned = [np.abs(self._content(other)["pose"][frame] - wanted).sum() for other, frame in candidates]
+        nearest = int(np.argmin(turned))
+        chosen = [candidates[nearest], *(c for i, c in enumerate(candidates) if i != nearest)][:count]
+        frames = np.stack([self._content(other)["frames"][frame] for other, frame in chosen])
+        return frames, np.stack([self._content(other)["shape"][frame] for other, frame in chosen])
+
+    def _speech(self, clip: Clip, start: int, random: np.random.Generator) -> dict[str, Any]:
+        variants = clip_speech(clip)
+        track = variants[random.integers(len(variants)) if self._varied else 0]
+        steps = round((self._config.window / self._config.fps + 2 * self._context_s) * SPEECH_RATE)
+        wanted = clip.speech_start(start, self._config.fps) - round(self._context_s * SPEECH_RATE)
+        first = min(max(0, wanted), max(0, len(track) - steps))
+        real = np.asarray(track[first : first + steps], dtype=np.float32)
+        speech = np.zeros((steps, *real.shape[1:]), np.float32)
+        speech[: len(real)] = real
+        frames = np.arange(start, start + self._config.window) + clip.offset
+        times = frames / self._config.fps - first / SPEECH_RATE
+        return {
+            "speech": torch.from_numpy(speech),
+            "speech_steps": len(real),
+            "times": torch.from_numpy(times.astype(np.float32)),
+        }
+
+
+def load_content(clip: Clip) -> dict[str, Array]:
+    """Pictures and tracks of a clip: frames uint8 (T, 160, 160, 3), shape, base, pose."""
+    with np.load(clip.directory / "tracks.npz") as tracks:
+        content = {name: tracks[name] for name in ("shape", "base", "pose")}
+    return {"frames": decode_crops(clip.directory / "crops.mp4"), **content}

@@ -24,14 +24,13 @@ def colour_jitter(images: np.ndarray, random: np.random.Generator, strength: flo
     """
     if strength == 0:
         return images
-    pixels = images.astype(np.float32)
     contrast, saturation = 1 + random.uniform(-strength, strength, 2)
     brightness = 255 * random.uniform(-strength, strength)
     gains = 1 + random.uniform(-strength, strength, 3) / 3
-    grey = pixels @ GREY
-    pixels = grey[..., None] + (pixels - grey[..., None]) * saturation
-    pixels = (pixels - 127.5) * contrast + 127.5 + brightness
-    return np.clip(np.rint(pixels * gains), 0, 255).astype(np.uint8)
+    mixing = contrast * (saturation * np.eye(3) + (1 - saturation) * GREY)
+    offset = np.full(3, 127.5 * (1 - contrast) + brightness)
+    matrix = gains[:, None] * np.column_stack([mixing, offset])
+    return cv2.transform(images.reshape(-1, *images.shape[-2:]), matrix).reshape(images.shape)
 
 
 def random_crop(image: np.ndarray, random: np.random.Generator, side: int) -> tuple[np.ndarray, int, int]:
@@ -70,14 +69,14 @@ def warp_frames(frames: np.ndarray, random: np.random.Generator, side: int, stre
 
 
 def brightness_jitter(frames: np.ndarray, random: np.random.Generator, strength: float) -> np.ndarray:
-    """Change contrast and gamma of grey uint8 frames (H, W, F), the same for all; brightness follows from both."""
+    """Change contrast and gamma of grey uint8 frames (H, W, F), the same for all; brightness follows."""
     levels = np.linspace(0, 1, 256) ** np.exp(random.uniform(-strength, strength) * 2)
     levels = 0.5 + (levels - 0.5) * (1 + random.uniform(-strength, strength))
     return cv2.LUT(frames, np.clip(levels * 255, 0, 255).astype(np.uint8))
 
 
 def standardise(frames: np.ndarray, mean: float, spread: float) -> np.ndarray:
-    """Map grey uint8 frames to the mean and standard deviation given (of all frames together), still uint8."""
+    """Map grey uint8 frames to a mean and a standard deviation (of all frames together), still uint8."""
     sample = frames[::4, ::4]
     levels = (np.arange(256) - sample.mean()) * (spread / (sample.std() + 0.1)) + mean
     return cv2.LUT(frames, np.clip(np.rint(levels), 0, 255).astype(np.uint8))
