@@ -197,7 +197,11 @@ class Trainer:
         for name, module in self.stage.modules().items():
             load_checked(module, state["modules"][name], source)
             load_checked(self.averages[name], state["averages"][name], source)
+        # The running command's learning rates and decays count, not those of the checkpoint.
+        chosen = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, options in zip(self.optimizer.param_groups, chosen, strict=True):
+            group.update(options)
         self.step, self.elapsed, self.best = state["step"], state["elapsed"], state["best"]
         _set_random_state(state["random"])
 
