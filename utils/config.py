@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
@@ -62,11 +63,11 @@ class SpeechModel(Section):
 
 
 class GeneratorModel(Section):
-    block_channels: tuple[PositiveInt, ...]
+    block_channels: tuple[PositiveInt, PositiveInt, PositiveInt]
     layers_per_block: PositiveInt
     head_width: PositiveInt
     norm_groups: PositiveInt
-    motion_heads: PositiveInt
+    motion_layers: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt]
     token_width: PositiveInt
     face_width: PositiveInt
     face_tokens: PositiveInt
@@ -159,15 +160,16 @@ class GeneratorTraining(StageConfig):
     autoencoder: Path | None
     syncnet: Path | None
     speech: Path | None
+    full_noise: float = Fraction
     shape_noise: NonNegativeFloat
     shape_drop: float = Fraction
-    audio_drop: float = Fraction
-    phoneme_drop: float = Fraction
-    reference_drop: float = Fraction
+    speech_drop: float = Fraction
+    outside_weight: NonNegativeFloat
     mouth_weight: PositiveFloat
-    pixel_from_step: int = Field(ge=0)
+    colour_jitter: float = Fraction
+    pixel_from: float = Fraction
     pixel_every: PositiveInt
-    pixel_frames: PositiveInt
+    pixel_windows: PositiveInt
     pixel_weight: NonNegativeFloat
     sync_weight: NonNegativeFloat
     temporal_weight: NonNegativeFloat

@@ -1,0 +1,415 @@
+"""The generator: a latent diffusion inpainter of the mouth window, conditioned on speech, mouth shape and person.
+
+Flow matching: a latent x0 and noise are mixed, x_s = (1 - s) * x0 + s * noise with s from 0 to 1, and the network
+learns the velocity noise - x0. It does so through its estimate of x0 (velocity = (x_s - x0) / s): a small network need
+not carry the noise through all its layers, and the estimate is what the losses on pixels look at.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import ConfigMixin, FlowMatchEulerDiscreteScheduler, ModelMixin, UNetMotionModel
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.attention_processor import AttnProcessor
+from torch import nn
+from torch.nn import functional as F
+
+from faces.mouth_shape import MouthShape
+from models.audio_encoder import SpeechEncoder
+from models.autoencoder import MouthAutoencoder
+from models.checkpoint import load_pretrained
+from models.face_encoder import FaceEncoder
+from models.precision import fast_dtype
+from models.speech_model import SpeechContext, SpeechModel
+from models.temporal_encoder import STEP_RATE
+
+LATENT_SIDE, CELL = 20, 8  # the 160 px window in latent cells of 8 px
+MASK_ROWS, MASK_COLUMNS = slice(6, 19), slice(2, 18)  # cells that are generated
+SKETCH_CHANNELS = 12  # 3 maps of 40x40, folded to 20x20
+SMALLEST_NOISE = 0.2  # below it the weight of the error no longer grows
+RIM_PX = 6  # over so many pixels inside the mask the result fades into the input
+
+
+def latent_mask() -> torch.Tensor:
+    """(1, 20, 20), 1 where the latent is generated."""
+    mask = torch.zeros(1, LATENT_SIDE, LATENT_SIDE)
+    mask[:, MASK_ROWS, MASK_COLUMNS] = 1.0
+    return mask
+
+
+def pixel_mask() -> torch.Tensor:
+    """(1, 160, 160), 1 where pixels are generated."""
+    return latent_mask().repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)
+
+
+def rim_mask() -> torch.Tensor:
+    """(1, 160, 160): 0 outside the mask, rising to 1 over a few pixels inside it."""
+    mask = pixel_mask()[None]
+    shrunk = 1 - F.max_pool2d(1 - mask, 2 * RIM_PX + 1, 1, RIM_PX)
+    soft = F.avg_pool2d(F.pad(shrunk, [RIM_PX] * 4), 2 * RIM_PX + 1, 1)
+    return (soft * mask)[0]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """All that the network is told about a window of frames, apart from the noisy latent.
+
+    Attributes:
+        spatial: (B, F, 45, 20, 20): mask 1 | masked-image latent 16 | reference latent 16 | sketch 12.
+        tokens: (B, F, L, D): speech tokens, then face tokens.
+    """
+
+    spatial: torch.Tensor
+    tokens: torch.Tensor
+
+
+class LatentLipDiffusion(ModelMixin, ConfigMixin):
+    """Speech model, face encoder and U-Net with motion layers.
+
+    Args:
+        speech_settings: settings of the `SpeechModel`.
+        block_channels: U-Net channels at 20x20, 10x10 and 5x5 cells.
+        layers_per_block: residual blocks at each of them.
+        head_width: channels of an attention head.
+        norm_groups: groups of the group norms.
+        motion_layers: attention layers over the frames at each of them; the middle always has one.
+        token_width: numbers in a conditioning token.
+        face_width: first channels of the face encoder.
+        face_tokens: identity and appearance tokens.
+        latent_channels: channels of the autoencoder's latents.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        speech_settings: Mapping[str, Any],
+        block_channels: tuple[int, int, int] = (64, 128, 128),
+        layers_per_block: int = 1,
+        head_width: int = 32,
+        norm_groups: int = 32,
+        motion_layers: tuple[int, int, int] = (0, 0, 1),
+        token_width: int = 192,
+        face_width: int = 32,
+        face_tokens: int = 8,
+        latent_channels: int = 16,
+    ) -> None:
+        super().__init__()
+        self.speech = SpeechModel(**speech_settings)
+        self.token_projection = nn.Linear(self.speech.config.width, token_width)
+        self.no_speech = nn.Parameter(0.02 * torch.randn(self.speech.config.tokens_per_frame, token_width))
+        self.face_encoder = FaceEncoder(face_width, token_width, face_tokens, self.speech.config.shape_coefficients)
+        heads = tuple(max(1, channels // head_width) for channels in block_channels)
+        self.unet = UNetMotionModel(
+            sample_size=LATENT_SIDE,
+            in_channels=1 + 3 * latent_channels + SKETCH_CHANNELS,
+            out_channels=latent_channels,
+            # Attention within a frame pays only at the two coarse levels.
+            down_block_types=("DownBlockMotion", "CrossAttnDownBlockMotion", "CrossAttnDownBlockMotion"),
+            up_block_types=("CrossAttnUpBlockMotion", "CrossAttnUpBlockMotion", "UpBlockMotion"),
+            block_out_channels=tuple(block_channels),
+            layers_per_block=layers_per_block,
+            cross_attention_dim=token_width,
+            num_attention_heads=heads,
+            motion_num_attention_heads=heads,
+            temporal_transformer_layers_per_block=tuple(motion_layers),
+            use_linear_projection=True,
+            norm_num_groups=norm_groups,
+            motion_max_seq_length=32,
+        )
+        # Sequences are 100 steps at most; on a CPU the fused attention's backward pass is slower than plain products.
+        self.unet.set_attn_processor(AttnProcessor())
+        self.register_buffer("mask", latent_mask(), persistent=False)
+
+    def predict_shape(
+        self, speech: torch.Tensor | None, phonemes: torch.Tensor | None, times: torch.Tensor, **present: torch.Tensor
+    ) -> SpeechContext:
+        """Tokens and mouth shape of frames; see `SpeechModel.forward`."""
+        return self.speech(speech, phonemes, times, **present)
+
+    def conditions(
+        self,
+        masked: torch.Tensor,
+        reference: torch.Tensor,
+        sketch: torch.Tensor,
+        speech_tokens: torch.Tensor,
+        face_tokens: torch.Tensor,
+        keep_speech: torch.Tensor | None = None,
+        keep_sketch: torch.Tensor | None = None,
+    ) -> Conditions:
+        """Put the conditions together.
+
+        Args:
+            masked: latents of the frames with the mouth blanked (B, F, 16, 20, 20).
+            reference: latent of a frame of the same person (B, 16, 20, 20).
+            sketch: drawn mouth shape (B, F, 3, 40, 40) in [0, 1].
+            speech_tokens: (B, F, L, D) as the speech model gives them.
+            face_tokens: (B, N, D).
+            keep_speech, keep_sketch: (B,) bool; False replaces them by "unknown". None = all known.
+        """
+        batch, frames = masked.shape[:2]
+        tokens = self.token_projection(speech_tokens)
+        if keep_speech is not None:
+            tokens = torch.where(keep_speech[:, None, None, None], tokens, self.no_speech.to(tokens.dtype))
+        drawn = F.pixel_unshuffle(sketch.flatten(0, 1), 2).view(batch, frames, SKETCH_CHANNELS, *masked.shape[-2:])
+        if keep_sketch is not None:
+            drawn = drawn * keep_sketch[:, None, None, None, None]
+        mask = self.mask.expand(batch, frames, -1, -1, -1)
+        spatial = torch.cat([mask, masked, reference[:, None].expand_as(masked), drawn], dim=2)
+        faces = face_tokens[:, None].expand(-1, frames, -1, -1).to(tokens.dtype)
+        return Conditions(spatial, torch.cat([tokens, faces], dim=2))
+
+    def denoise(self, noisy: torch.Tensor, level: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+        """Estimate the clean latents.
+
+        Args:
+            noisy: (B, F, 16, 20, 20).
+            level: s of each sample (B,), 0 = clean, 1 = noise only.
+            conditions: of the same frames.
+
+        Returns:
+            (B, F, 16, 20, 20) float32.
+        """
+        dtype = self.unet.dtype
+        stacked = torch.cat([noisy.to(dtype), conditions.spatial.to(dtype)], dim=2).transpose(1, 2)
+        tokens = conditions.tokens.flatten(0, 1).to(dtype)
+        return self.unet(stacked, level * 1000, tokens).sample.transpose(1, 2).float()
+
+    def loss(
+        self,
+        clean: torch.Tensor,
+        conditions: Conditions,
+        noise: torch.Tensor,
+        level: torch.Tensor,
+        weights: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Flow-matching loss.
+
+        Args:
+            clean: latents of the true frames (B, F, 16, 20, 20).
+            conditions: of the same frames.
+            noise: same shape as `clean`.
+            level: (B,) in (0, 1].
+            weights: of the cells, broadcast to `clean`, mean about 1.
+
+        Returns:
+            The loss, and the estimate of the clean latents (with gradients).
+        """
+        s = level.view(-1, 1, 1, 1, 1)
+        estimate = self.denoise((1 - s) * clean + s * noise, level, conditions)
+        # The error of the velocity is that of x0 divided by s; limited, or nearly clean samples would fill the loss.
+        error = (estimate - clean).square() * weights / s.clamp_min(SMALLEST_NOISE)
+        return error.mean(), estimate
+
+    @torch.no_grad()
+    def sample(
+        self,
+        conditions: Conditions,
+        noise: torch.Tensor,
+        steps: int,
+        guidance: float = 1.0,
+        unguided: Conditions | None = None,
+    ) -> torch.Tensor:
+        """Generate latents in a few steps.
+
+        Args:
+            conditions: of the window.
+            noise: (B, F, 16, 20, 20).
+            steps: number of network passes (twice that with guidance).
+            guidance: how far to go beyond what is generated without speech; 1 = off.
+            unguided: the conditions without speech and sketch, needed when guidance is not 1.
+        """
+        scheduler = FlowMatchEulerDiscreteScheduler()
+        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / steps, steps).tolist())
+        latents = noise.float()
+        for index, timestep in enumerate(scheduler.timesteps):
+            level = scheduler.sigmas[index].to(latents.device).expand(len(latents))
+            clean = self.denoise(latents, level, conditions)
+            if guidance != 1.0:
+                plain = self.denoise(latents, level, unguided)
+                clean = plain + guidance * (clean - plain)
+            velocity = (latents - clean) / level.view(-1, 1, 1, 1, 1)
+            latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+        return latents
+
+
+def nearest_reference(frames: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
+    """Which reference looks most like the window outside the mask, and so has nearly its pose.
+
+    Args:
+        frames: (B, F, 3, 160, 160), mouth blanked or not.
+        references: (B, R, 3, 160, 160).
+
+    Returns:
+        (B,) index of the reference.
+    """
+    outside = 1 - pixel_mask().to(frames)
+    mean = frames.mean(dim=1, keepdim=True)
+    return ((mean - references) * outside).abs().mean(dim=(2, 3, 4)).argmin(dim=1)
+
+
+def shared_noise(frames: int, channels: int, seed: int) -> torch.Tensor:
+    """One noise picture for all frames (1, F, C, 20, 20): what is drawn freely stays the same from frame to frame."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(1, 1, channels, LATENT_SIDE, LATENT_SIDE, generator=generator)
+    return noise.expand(-1, frames, -1, -1, -1)
+
+
+@dataclass(frozen=True)
+class References:
+    """A person's reference frames, encoded once.
+
+    Attributes:
+        images: (1, R, 3, 160, 160) in [-1, 1].
+        latents: (1, R, 16, 20, 20).
+        tokens: (1, N, D) of the face encoder.
+    """
+
+    images: torch.Tensor
+    latents: torch.Tensor
+    tokens: torch.Tensor
+
+
+class LipSyncModel:
+    """Everything learned, for use: speech encoder, autoencoder, generator and mouth shapes.
+
+    Args:
+        speech_encoder: sound -> features.
+        autoencoder: pixels <-> latents.
+        generator: the inpainter with its speech model.
+        mouth_shape: coefficients <-> points.
+        device: where all of it computes.
+    """
+
+    def __init__(
+        self,
+        speech_encoder: SpeechEncoder,
+        autoencoder: MouthAutoencoder,
+        generator: LatentLipDiffusion,
+        mouth_shape: MouthShape,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        self.dtype = fast_dtype(self.device)
+        self.mouth_shape = mouth_shape
+        self._speech_encoder = speech_encoder.to(self.device)
+        # The small speech model stays in float32; pictures go through the fast format.
+        self._speech = copy.deepcopy(generator.speech).to(self.device, torch.float32).eval()
+        self._autoencoder = self._fast(autoencoder)
+        self._generator = self._fast(generator)
+        self._rim = rim_mask().to(self.device)
+        self._mask = pixel_mask().to(self.device, self.dtype)
+
+    @classmethod
+    def load(cls, directory: str | Path, size: str = "lite", device: torch.device | str = "cpu") -> LipSyncModel:
+        """Load `whisper_tiny_en_encoder/`, `mouth_shape/`, `<size>/autoencoder/` and `<size>/generator/`.
+
+        Raises:
+            InputError: a folder is missing or its weights do not fit its settings.
+        """
+        directory = Path(directory)
+        return cls(
+            SpeechEncoder.from_pretrained(directory / "whisper_tiny_en_encoder"),
+            load_pretrained(MouthAutoencoder, directory / size / "autoencoder"),
+            load_pretrained(LatentLipDiffusion, directory / size / "generator"),
+            MouthShape.load(directory / "mouth_shape"),
+            device,
+        )
+
+    def speech_features(self, samples: np.ndarray) -> np.ndarray:
+        """Features (T, 5, 384) at 50 Hz of mono sound (N,) at 16 kHz, any level."""
+        return self._speech_encoder.features(samples)
+
+    @torch.inference_mode()
+    def predict_shape(self, features: np.ndarray, times: np.ndarray, block: int = 500) -> np.ndarray:
+        """Mouth shape of frames.
+
+        Args:
+            features: (T, 5, 384) of the whole sound.
+            times: seconds of the frames from the start of the sound (F,), rising.
+            block: frames computed at once; does not change the result.
+
+        Returns:
+            (F, K) float32.
+        """
+        parts = [self._hear(features, times[i : i + block]).shape[0] for i in range(0, len(times), block)]
+        return torch.cat(parts).float().cpu().numpy()
+
+    @torch.inference_mode()
+    def prepare_references(self, references: np.ndarray, shapes: np.ndarray | None = None) -> References:
+        """Encode frames of the person: uint8 (R, 160, 160, 3), and their mouth shapes (R, K) if known."""
+        images = self._images(references)
+        if shapes is None:
+            shapes = np.zeros((len(references), self.mouth_shape.num_coefficients), np.float32)
+        known = torch.from_numpy(np.asarray(shapes, np.float32)).to(self.device, self.dtype)
+        tokens = self._generator.face_encoder(images[None], known[None])
+        return References(images[None], self._autoencoder.encode(images)[None], tokens)
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        window: np.ndarray,
+        references: References,
+        sketch: np.ndarray,
+        features: np.ndarray,
+        times: np.ndarray,
+        steps: int = 2,
+        guidance: float = 1.0,
+        seed: int = 1,
+    ) -> np.ndarray:
+        """Draw the mouths of a window of frames. The caller cross-fades overlapping windows.
+
+        Args:
+            window: uint8 (F, 160, 160, 3) mouth windows of successive frames, F up to 32.
+            references: of the same person.
+            sketch: uint8 (F, 40, 40, 3), the wanted mouth shapes drawn.
+            features: (T, 5, 384) of the whole sound.
+            times: seconds of the frames from the start of the sound (F,).
+            steps: network passes.
+            guidance: exaggeration of what the speech asks for; 1 = off and fastest.
+            seed: of the noise; the same for all windows of a video, or the picture changes between them.
+
+        Returns:
+            uint8 (F, 160, 160, 3), unchanged outside the mask.
+        """
+        images = self._images(window)
+        blanked = images * (1 - self._mask)
+        masked = self._autoencoder.encode(blanked)[None]
+        chosen = int(nearest_reference(blanked[None], references.images))
+        drawn = torch.from_numpy(np.ascontiguousarray(sketch.transpose(0, 3, 1, 2))).to(self.device, self.dtype) / 255
+        heard = self._hear(features, times).tokens.to(self.dtype)
+        inputs = (masked, references.latents[:, chosen], drawn[None], heard, references.tokens)
+        conditions = self._generator.conditions(*inputs)
+        unguided = None
+        if guidance != 1.0:
+            nothing = torch.zeros(1, dtype=torch.bool, device=self.device)
+            unguided = self._generator.conditions(*inputs, keep_speech=nothing, keep_sketch=nothing)
+        noise = shared_noise(len(images), masked.shape[2], seed).to(self.device)
+        latents = self._generator.sample(conditions, noise, steps, guidance, unguided)
+        decoded = self._autoencoder.decode(latents[0].to(self.dtype)).float().clamp(-1, 1)
+        original = torch.from_numpy(window).to(self.device).permute(0, 3, 1, 2).float()
+        mixed = original + self._rim * ((decoded + 1) * 127.5 - original)
+        return mixed.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+    def _hear(self, features: np.ndarray, times: np.ndarray) -> SpeechContext:
+        """Tokens and shape of frames from the part of the sound that can influence them, batch of one."""
+        margin = self._speech.context_steps + self._speech.config.tokens_per_frame
+        last = max(len(features) - 1, 0)
+        first = int(np.clip(np.floor(times.min() * STEP_RATE) - margin, 0, last))
+        stop = int(np.clip(np.ceil(times.max() * STEP_RATE) + margin, first + 1, len(features)))
+        part = torch.from_numpy(np.asarray(features[first:stop], np.float32)).to(self.device)
+        moved = torch.from_numpy((times - first / STEP_RATE).astype(np.float32)).to(self.device)
+        return self._speech(part[None], None, moved[None])
+
+    def _images(self, images: np.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2)
+        return (tensor.to(self.dtype) / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+
+    def _fast(self, model: nn.Module) -> Any:
+        return model.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval()
