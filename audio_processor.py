@@ -11,7 +11,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from utils.helpers import InputError
-from utils.media import aligned_sound, decoded, open_media, stream_duration
+from utils.media import aligned_sound, audio_stream, decoded, open_media, stream_duration
 
 SAMPLE_RATE = 16000
 """Hz; what the speech encoder expects."""
@@ -111,9 +111,10 @@ def normalize_loudness(samples: np.ndarray, target_dbfs: float = -23.0) -> np.nd
 
 
 def _audio_stream(container: InputContainer, path: Path) -> AudioStream:
-    if not container.streams.audio:
+    stream = audio_stream(container)
+    if stream is None:
         raise InputError(f"The file {path} has no sound stream; give a file with speech in it.")
-    return container.streams.audio[0]
+    return stream
 
 
 def _silent(path: Path) -> InputError:

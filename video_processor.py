@@ -21,7 +21,15 @@ from av.video.stream import VideoStream
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from utils.helpers import InputError, atomic_path
-from utils.media import check_readable, cut_off, decoded, open_media, stream_duration, video_stream
+from utils.media import (
+    audio_stream,
+    check_readable,
+    cut_off,
+    decoded,
+    open_media,
+    stream_duration,
+    video_stream,
+)
 from utils.planes import blend, copy_frame
 from utils.sound_track import SoundTrack
 
@@ -618,7 +626,7 @@ def _video_info(
         pix_fmt=first.format.name,
         colour=Colour(first.color_range, first.colorspace, first.color_primaries, first.color_trc),
         sample_aspect_ratio=stream.sample_aspect_ratio or Fraction(1),
-        has_audio=bool(container.streams.audio),
+        has_audio=audio_stream(container) is not None,
         is_image=False,
     )
 

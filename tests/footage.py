@@ -54,6 +54,7 @@ def faceless_frame(time: float, size: tuple[int, int] = (320, 320)) -> np.ndarra
     return (np.stack(channels, axis=-1) * 255).astype(np.uint8)
 
 
+@cache
 def speech_like(seconds: float, sample_rate: int = 44100, seed: int = 0) -> np.ndarray:
     """A buzz with vowel-like resonances in syllables of varying length, float32 (N,) in [-1, 1]."""
     random = np.random.default_rng(seed)
@@ -145,8 +146,7 @@ def make_video(
         context = stream.codec_context
         context.width, context.height = size[::-1] if rotation in (90, 270) else size
         context.pix_fmt, context.time_base, context.gop_size = pix_fmt, Fraction(1, _TICKS), keyframe_interval
-        context.color_range, context.colorspace = 2 if full_range else 1, matrix
-        context.color_primaries = context.color_trc = matrix
+        _tag_colours(context, full_range, matrix)
         context.options = {"crf": "18", "preset": "veryfast"} if codec == "libx264" else {}
         if rotation or mirrored:
             stream.set_display_rotation(rotation, hflip=mirrored)
@@ -155,9 +155,8 @@ def make_video(
             image = (faceless_frame if faceless[0] <= time < faceless[1] else face_frame)(time, size)
             if numbered:
                 _draw_number(image, index)
-            stored = np.rot90(image[:, ::-1] if mirrored else image, -rotation // 90)
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(stored), format="rgb24")
-            frame = _to_yuv(frame, pix_fmt, full_range, matrix)
+            stored = np.ascontiguousarray(np.rot90(image[:, ::-1] if mirrored else image, -rotation // 90))
+            frame = _to_yuv(stored, pix_fmt, full_range, matrix)
             frame.pts, frame.time_base = round(time * _TICKS), Fraction(1, _TICKS)
             frame.duration = round(_TICKS / fps)
             container.mux(stream.encode(frame))
@@ -221,9 +220,14 @@ def _draw_number(image: np.ndarray, number: int) -> None:
         image[-_BLOCK:, i * _BLOCK : (i + 1) * _BLOCK] = 255 if number >> i & 1 else 0
 
 
-def _to_yuv(frame: av.VideoFrame, pix_fmt: str, full_range: bool, matrix: int) -> av.VideoFrame:
+def _tag_colours(context: av.VideoCodecContext, full_range: bool, matrix: int) -> None:
+    context.color_range = 2 if full_range else 1
+    context.colorspace = context.color_primaries = context.color_trc = matrix
+
+
+def _to_yuv(image: np.ndarray, pix_fmt: str, full_range: bool, matrix: int) -> av.VideoFrame:
     space = {1: "ITU709", 6: "ITU601"}[matrix]
-    return frame.reformat(
+    return av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
         format=pix_fmt,
         src_colorspace=space,
         dst_colorspace=space,

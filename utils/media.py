@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -65,9 +66,14 @@ def open_media(path: str | os.PathLike[str]) -> Iterator[InputContainer]:
 def video_stream(container: InputContainer) -> VideoStream | None:
     """The first stream of moving pictures, or None. Cover art in a sound file does not count."""
     for stream in container.streams.video:
-        if not stream.disposition & stream.disposition.attached_pic:
+        if stream.codec_context and not stream.disposition & stream.disposition.attached_pic:
             return stream
     return None
+
+
+def audio_stream(container: InputContainer) -> AudioStream | None:
+    """The first stream of sound that can be decoded, or None."""
+    return next((stream for stream in container.streams.audio if stream.codec_context), None)
 
 
 def start_time(container: InputContainer) -> Fraction:
@@ -75,7 +81,7 @@ def start_time(container: InputContainer) -> Fraction:
 
     Sound and pictures are both counted from here, so that they stay together.
     """
-    streams = [video_stream(container), *container.streams.audio[:1]]
+    streams = [video_stream(container), audio_stream(container)]
     for stream in streams:
         if stream is not None and stream.start_time is not None:
             return stream.start_time * stream.time_base
@@ -86,11 +92,12 @@ def stream_duration(container: InputContainer, stream: VideoStream | AudioStream
     """Length of one stream in seconds as its header tells it, None if it does not."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
-    if tagged := stream.metadata.get("DURATION"):
+    tagged = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
+    if tagged:
         # Matroska writes hours:minutes:seconds, counted from the start of the file.
-        hours, minutes, seconds = tagged.split(":")
+        hours, minutes, seconds = map(float, tagged.groups())
         start = float((stream.start_time or 0) * stream.time_base)
-        return max(3600 * int(hours) + 60 * int(minutes) + float(seconds) - start, 0.0)
+        return max(3600 * hours + 60 * minutes + seconds - start, 0.0)
     if container.duration:
         return max(container.duration / av.time_base - float(start_time(container)), 0.0)
     return None
@@ -100,11 +107,16 @@ def decoded(
     container: InputContainer, stream: VideoStream | AudioStream
 ) -> Iterator[av.VideoFrame | av.AudioFrame]:
     """Decode one stream from where the file stands; a damaged packet costs its frame, not the whole file."""
-    for packet in container.demux(stream):
+    packets = container.demux(stream)
+    while True:
         try:
+            packet = next(packets, None)
+        except av.FFmpegError as error:
+            raise InputError(cut_off(container.name)) from error
+        if packet is None:
+            return
+        with contextlib.suppress(av.FFmpegError):
             yield from packet.decode()
-        except av.InvalidDataError:
-            continue
 
 
 def aligned_sound(
@@ -162,7 +174,7 @@ def _pull(graph: av.filter.Graph) -> Iterator[av.AudioFrame]:
             return
 
 
-def cut_off(path: Path) -> str:
+def cut_off(path: Path | str) -> str:
     """The sentence for a file of which a part is missing."""
     return f"The file {path} is damaged or cut off; copy or export it again."
 

@@ -12,7 +12,7 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 
 from utils.helpers import InputError
-from utils.media import aligned_sound, open_media, start_time
+from utils.media import aligned_sound, audio_stream, open_media, start_time
 
 # Codecs that players accept inside each container. FFmpeg could also write PCM into MP4; few would play it.
 _COMMON = ("aac", "mp3", "ac3", "eac3", "alac")
@@ -53,10 +53,10 @@ class SoundTrack:
         self._end = float("inf") if end is None else end
         self._opened = ExitStack()
         self._input = self._opened.enter_context(open_media(source))
-        if not self._input.streams.audio:
+        stream = audio_stream(self._input)
+        if stream is None:
             self.close()
             raise InputError(f"The file {source} has no sound stream; give a file with speech in it.")
-        stream = self._input.streams.audio[0]
         name = stream.codec_context.name
         if _CODEC_OF_DECODER.get(name, name) in _COPYABLE[suffix]:
             self._packets = self._copied(stream, output.add_stream_from_template(stream))
