@@ -90,7 +90,7 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
     def __init__(
         self,
         speech_settings: Mapping[str, Any],
-        block_channels: tuple[int, int, int] = (64, 128, 128),
+        block_channels: tuple[int, int, int] = (64, 128, 160),
         layers_per_block: int = 1,
         head_width: int = 32,
         norm_groups: int = 32,
