@@ -24,10 +24,12 @@ class Person:
     Attributes:
         neutral: the resting mouth.
         references: uint8 RGB (R, 160, 160, 3), mouth windows with the mouth closed to open.
+        shapes: float32 (R, K), their mouth shapes.
     """
 
     neutral: Neutral
     references: np.ndarray
+    shapes: np.ndarray
 
 
 def with_person(
@@ -73,25 +75,25 @@ def _introduce(
     if not usable:
         return None, [(frame, None) for frame in held]
     neutral = shape.neutral(np.stack([frame.points for frame in usable]))
-    person = Person(neutral, pick_references(usable, references))
+    chosen = pick_references(usable, references)
+    points = np.stack([frame.points for frame in chosen])
+    shapes = shape.encode(points, shape.base(neutral, points))
+    person = Person(neutral, np.stack([frame.window for frame in chosen]), shapes)
     return person, [(frame, None if frame.reason else person) for frame in held]
 
 
-def pick_references(frames: Sequence[MouthFrame], count: int) -> np.ndarray:
-    """Choose mouth windows that show the person well: sharp, frontal, from closed to open mouth.
+def pick_references(frames: Sequence[MouthFrame], count: int) -> list[MouthFrame]:
+    """Choose `count` frames that show the person well: sharp, frontal, from closed to open mouth.
 
     The frames are sorted by how far the mouth is open and cut into `count` parts; the best of each part is taken.
     With fewer frames than wanted some are taken twice.
-
-    Returns:
-        uint8 (count, 160, 160, 3).
     """
     opening = [float(np.linalg.norm(frame.points[_LOWER_LIP] - frame.points[_UPPER_LIP])) for frame in frames]
     by_opening = np.argsort(opening, kind="stable")
     if len(frames) < count:
-        return np.stack([frames[by_opening[i * len(frames) // count]].window for i in range(count)])
+        return [frames[by_opening[i * len(frames) // count]] for i in range(count)]
     parts = np.array_split(by_opening, count)
-    return np.stack([max((frames[i] for i in part), key=_worth).window for part in parts])
+    return [max((frames[i] for i in part), key=_worth) for part in parts]
 
 
 def _worth(frame: MouthFrame) -> float:

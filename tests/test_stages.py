@@ -44,6 +44,16 @@ def test_results_come_in_order() -> None:
         assert list(results) == list(range(0, 200, 2))
 
 
+def test_a_stage_may_ask_again_after_the_end() -> None:
+    def twice(numbers: Iterator[int]) -> Iterator[int]:
+        yield from numbers
+        yield from numbers
+
+    with Stages({"count": count_to(3), "twice": twice}, depth=3) as results:
+        assert list(results) == [0, 1, 2]
+        assert list(results) == []
+
+
 def test_a_fast_stage_waits_for_a_slow_one() -> None:
     made: list[int] = []
     with Stages({"count": count_to(1000, made), "double": double}, depth=4) as results:

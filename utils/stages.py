@@ -28,6 +28,7 @@ class _Pipe(Iterator[Any]):
 
     def __init__(self, depth: int, stop: threading.Event):
         self.waited = 0.0
+        self._ended = False
         self._queue: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(depth)
         self._stop = stop
 
@@ -40,12 +41,15 @@ class _Pipe(Iterator[Any]):
         raise _Stopped
 
     def __next__(self) -> Any:
+        if self._ended:  # an iterator may be asked again after its end
+            raise StopIteration
         started = time.perf_counter()
         item, error = self._get()
         self.waited += time.perf_counter() - started
         if error is not None:
             raise error
         if item is _END:
+            self._ended = True
             raise StopIteration
         return item
 
