@@ -60,6 +60,14 @@ def lite_weights() -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like pretrained/ with random networks of the debug size."""
+    from tests.tiny_weights import write_tiny_weights
+
+    return write_tiny_weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="session")
 def example_portrait() -> Path:
     """The bundled still picture of one person."""
     return REPO / "examples" / "portrait.png"
