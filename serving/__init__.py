@@ -1,0 +1,1 @@
+"""The doors of the program. They know only `pipeline.py`."""

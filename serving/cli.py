@@ -1,0 +1,224 @@
+"""The command line: read the arguments, run the pipeline, show progress and a summary, end with the right code."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from pipeline import CODECS, FITS, RESTS, LipSyncPipeline, Options, Summary, check_inputs
+from utils.config import Config, InferenceConfig, load_config
+from utils.helpers import InputError, resolve_device
+
+OK, UNEXPECTED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+CONFIG = Path(__file__).resolve().parent.parent / "model_config.yaml"
+
+_DESCRIPTION = """\
+Make a person in a video (or a portrait picture) speak the words of a sound file.
+
+The result is the same video, with the same size, frame rate and length rules, in which only the mouth region has
+changed, together with the new sound as given."""
+
+_EXAMPLES = """\
+examples:
+  A portrait speaks:
+    python app.py --mode cli --video portrait.png --audio speech.wav --output result.mp4
+  A video gets new words; the person on the left speaks; better quality, slower:
+    python app.py --mode cli --video talk.mp4 --audio new.mp3 --output result.mp4 --face left --steps 4
+  The sound is longer than the video: start the video again instead of playing it back and forth:
+    python app.py --mode cli --video talk.mp4 --audio long.wav --output result.mp4 --fit loop
+
+exit codes: 0 done, 1 unexpected error, 2 an input or option cannot be used, 130 stopped with Ctrl-C.
+Whatever happens, the output file appears under its name only when it is complete."""
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command line with these arguments (without the program's name).
+
+    Returns:
+        0 done, 1 unexpected error, 2 an input or option cannot be used, 130 stopped by the user.
+    """
+    debug = "--debug" in argv
+    try:
+        signal.signal(signal.SIGTERM, _as_interrupt)
+        arguments = build_parser(load_config(CONFIG).inference).parse_args(argv)
+        print(describe(_run(arguments)))
+        return OK
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("Stopped; no output was written.", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a sentence instead of a trace
+        if debug:
+            traceback.print_exc()
+        hint = "" if debug else " Run the same command with --debug for details."
+        print(f"unexpected error: {type(error).__name__}: {error}.{hint}", file=sys.stderr)
+        return UNEXPECTED
+
+
+def build_parser(defaults: InferenceConfig) -> argparse.ArgumentParser:
+    """The parser; `defaults` are the configured values that its help shows."""
+    parser = argparse.ArgumentParser(
+        prog="python app.py",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--mode", choices=("cli", "web", "api"), default="cli", help="cli: this; web, api: later")
+    _add_files(parser)
+    _add_quality(parser, defaults)
+    _add_choices(parser)
+    _add_machine(parser)
+    return parser
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    files = parser.add_argument_group("files (all three are needed)")
+    files.add_argument("--video", type=Path, required=True, help="video with a face, or a portrait picture")
+    files.add_argument(
+        "--audio", type=Path, required=True, help="sound file (or a video with sound) that is to be spoken"
+    )
+    files.add_argument("--output", type=Path, required=True, help="video to write: .mp4, .mov, .mkv or .webm")
+
+
+def _add_quality(parser: argparse.ArgumentParser, defaults: InferenceConfig) -> None:
+    quality = parser.add_argument_group("quality and speed")
+    quality.add_argument(
+        "--steps", type=int, metavar="N", help=f"denoising steps; more is finer and slower (default: {defaults.steps})"
+    )
+    quality.add_argument(
+        "--guidance",
+        type=float,
+        metavar="X",
+        help=f"exaggerate the mouth's movement; above 1 takes twice as long (default: {defaults.guidance:g})",
+    )
+    quality.add_argument(
+        "--seed", type=int, metavar="N", help=f"the same number gives the same result (default: {defaults.seed})"
+    )
+    quality.add_argument(
+        "--codec", choices=CODECS, default="h264", help="ffv1 is lossless, large, and for .mkv (default: h264)"
+    )
+    quality.add_argument(
+        "--crf", type=int, metavar="N", help=f"quality of h264, 0 best to 51 worst (default: {defaults.crf})"
+    )
+
+
+def _add_choices(parser: argparse.ArgumentParser) -> None:
+    choices = parser.add_argument_group("choices")
+    choices.add_argument(
+        "--face",
+        default="largest",
+        metavar="WHICH",
+        help="which face speaks: largest, left, right, index:N (0 is the leftmost), point:X,Y (the face at these "
+        "pixels of the first frame) or point:X,Y@SECONDS (default: largest)",
+    )
+    choices.add_argument(
+        "--fit",
+        choices=FITS,
+        default="bounce",
+        help="if the sound is longer than the video: play it back and forth, start again, hold the last frame, or "
+        "cut the sound (default: bounce)",
+    )
+    choices.add_argument(
+        "--rest",
+        choices=RESTS,
+        default="keep",
+        help="if the video is longer than the sound: keep the rest unchanged, or cut it off (default: keep)",
+    )
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu or cuda (default: auto)")
+    machine.add_argument("--config", type=Path, default=CONFIG, help="settings file (default: %(default)s)")
+    machine.add_argument(
+        "--weights", type=Path, metavar="FOLDER", help="trained weights (default: the configuration's weights_dir)"
+    )
+    machine.add_argument("--debug", action="store_true", help="show the full trace of an unexpected error")
+
+
+def _run(arguments: argparse.Namespace) -> Summary:
+    config = _configured(arguments)
+    options = _options(arguments, config)
+    check_inputs(
+        arguments.video, arguments.audio, arguments.output, options, config.media
+    )  # before the networks are loaded
+    pipeline = LipSyncPipeline.load(config, resolve_device(arguments.device))
+    with Progress() as progress:
+        return pipeline.run(arguments.video, arguments.audio, arguments.output, options, progress)
+
+
+def _configured(arguments: argparse.Namespace) -> Config:
+    config = load_config(arguments.config)
+    if arguments.weights is None:
+        return config
+    inference = config.inference.model_copy(update={"weights_dir": arguments.weights.resolve()})
+    return config.model_copy(update={"inference": inference})
+
+
+def _options(arguments: argparse.Namespace, config: Config) -> Options:
+    """Options of one run; what the command line leaves open comes from the configuration."""
+    given = {name: getattr(arguments, name) for name in ("steps", "guidance", "seed", "crf")}
+    chosen = {name: getattr(config.inference, name) if value is None else value for name, value in given.items()}
+    return Options(**chosen, fit=arguments.fit, rest=arguments.rest, face=arguments.face, codec=arguments.codec)
+
+
+def _as_interrupt(signal_number: int, frame: object) -> None:
+    """A polite kill cleans up as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+class Progress:
+    """Shows how far the work is, on standard error: a bar on a terminal, now and then a line elsewhere."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
+        self._bar: tqdm | None = None
+        self._started = self._shown = clock()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, done: int, total: int | None) -> None:
+        """Take note that `done` frames of `total` (None: unknown) are written."""
+        if sys.stderr.isatty():
+            self._show_bar(done, total)
+        elif self._clock() - self._shown >= _SECONDS_BETWEEN_LINES or done == total:
+            self._shown = self._clock()
+            print(self._line(done, total), file=sys.stderr, flush=True)
+
+    def _show_bar(self, done: int, total: int | None) -> None:
+        if self._bar is None:
+            self._bar = tqdm(unit="frames", desc="lip-sync", dynamic_ncols=True)
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+    def _line(self, done: int, total: int | None) -> str:
+        rate = done / max(self._clock() - self._started, 1e-6)
+        if total is None:
+            return f"frame {done}, {rate:.1f} frames/s"
+        return f"frame {done} of {total}, {rate:.1f} frames/s, {max(total - done, 0) / max(rate, 1e-6):.0f} s left"
+
+
+def describe(summary: Summary) -> str:
+    """What was done, in a few lines for a person."""
+    lines = [f"Written: {summary.output}", f"  {summary.frames} frames, {summary.generated} with a new mouth"]
+    lines += [f"  {count} unchanged: {reason}" for reason, count in summary.passed_through.items()]
+    stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in summary.stages.items())
+    lines.append(f"  {summary.seconds:.1f} s, {summary.fps:.1f} frames per second (work in seconds: {stages})")
+    return "\n".join(lines)

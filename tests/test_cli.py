@@ -1,0 +1,197 @@
+"""The command line as a user meets it: help, bad input in one sentence, exit codes, progress, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import app
+from pipeline import Options, Summary
+from serving import cli
+from tests import footage
+from tests.tiny_weights import tiny_config
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with good and bad inputs. The video has no face: nothing here gets as far as looking for one."""
+    folder = tmp_path_factory.mktemp("inputs")
+    video = footage.make_video(folder / "video.mp4", 0.4, size=(64, 64))
+    footage.make_video(folder / "mute.mp4", 0.4, size=(64, 64), sound=False)
+    footage.make_video(folder / "faceless.mp4", 0.6, size=(96, 96), faceless=(0, 9))
+    footage.make_sound(folder / "speech.wav", 0.4)
+    footage.make_sound(folder / "empty.wav", 0)
+    footage.make_text(folder / "text.mp4")
+    footage.make_text(folder / "text.wav")
+    footage.cut_file(video, folder / "cut.mp4", 0.6)
+    (folder / "zero.mp4").touch()
+    (folder / "file").write_text("no folder")
+    return folder
+
+
+def run(folder: Path, *more: str, video: str = "video.mp4", audio: str = "speech.wav", output: str = "out.mp4") -> int:
+    files = [f"--{name}={folder / value}" for name, value in (("video", video), ("audio", audio), ("output", output))]
+    return app.main(["--mode", "cli", *files, *more])
+
+
+BAD = {
+    "missing video": ({"video": "nothing.mp4"}, "no file"),
+    "text as video": ({"video": "text.mp4"}, "no video or sound"),
+    "truncated video": ({"video": "cut.mp4"}, "cut off"),
+    "empty video": ({"video": "zero.mp4"}, "empty"),
+    "sound as video": ({"video": "speech.wav"}, "no video stream"),
+    "folder as video": ({"video": "."}, "folder"),
+    "missing audio": ({"audio": "nothing.wav"}, "no file"),
+    "text as audio": ({"audio": "text.wav"}, "no video or sound"),
+    "audio without a sound stream": ({"audio": "mute.mp4"}, "no sound stream"),
+    "audio of zero length": ({"audio": "empty.wav"}, "zero length|no video or sound"),
+    "output below a file": ({"output": "file/out.mp4"}, "Cannot write"),
+    "output is the video": ({"output": "video.mp4"}, "also an input"),
+    "output is a folder": ({"output": "."}, "is a folder"),
+    "output of unknown kind": ({"output": "out.txt"}, "Cannot write '.txt'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_and_exit_code_2(case: str, inputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options, expected = BAD[case]
+    before = {path: path.stat().st_mtime_ns for path in inputs.iterdir()}
+
+    assert run(inputs, **options) == 2
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and re.search(expected, lines[0])
+    assert "Traceback" not in err
+    assert {path: path.stat().st_mtime_ns for path in inputs.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("--face=nose", "largest, left, right"),
+        ("--steps=0", "steps must be 1"),
+        ("--crf=99", "crf must be 0 to 51"),
+        ("--seed=-1", "seed must be 0 or more"),
+        ("--guidance=-1", "guidance must be 0"),
+        ("--codec=ffv1", "name the output .mkv"),
+        ("--config=nothing.yaml", "nothing.yaml"),
+        ("--device=abacus", "abacus"),
+        ("--weights=nowhere", "nowhere"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_named(
+    option: str, expected: str, inputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(inputs, option) == 2
+    err = capsys.readouterr().err.strip()
+    assert err.startswith("error: ") and expected in err and "\n" not in err
+
+
+def test_a_video_without_a_face_anywhere_is_bad_input(
+    inputs: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny_config(tmp_path, tiny_weights)
+    before = sorted(inputs.iterdir())
+    assert run(inputs, f"--config={config}", video="faceless.mp4") == 2
+    err = capsys.readouterr().err.strip().splitlines()[-1]
+    assert err.startswith("error: No face can be used") and "no face in" in err
+    assert sorted(inputs.iterdir()) == before
+
+
+@pytest.mark.parametrize("arguments", [[], ["--video", "a.mp4"], ["--fit", "stretch"], ["--nonsense"]])
+def test_wrong_usage_ends_with_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        app.main(["--mode", "cli", *arguments])
+    assert ended.value.code == 2
+    assert "usage: python app.py" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", ["web", "api"])
+def test_other_modes_say_that_they_come_later(mode: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["--mode", mode]) == 2
+    assert "later" in capsys.readouterr().err
+
+
+def test_help_shows_every_option_its_default_and_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        app.main(["--help"])
+    text = capsys.readouterr().out
+    assert ended.value.code == 0
+    for option in ("video", "audio", "output", "steps", "guidance", "seed", "device", "fit", "face", "codec", "crf"):
+        assert f"--{option}" in text
+    assert text.count("(default:") >= 10
+    assert "examples:" in text and "portrait.png" in text
+
+
+def test_an_unexpected_error_is_a_sentence_with_a_hint(
+    inputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("the moon fell down")
+
+    monkeypatch.setattr(cli, "check_inputs", broken)
+    assert run(inputs) == 1
+    err = capsys.readouterr().err
+    assert "the moon fell down" in err and "--debug" in err and "Traceback" not in err
+    assert run(inputs, "--debug") == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_progress_lines_tell_rate_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    with cli.Progress(clock=lambda: now[0]) as progress:
+        for done in range(1, 201):
+            now[0] += 0.125
+            progress(done, 200)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3  # one every ten seconds, and the last
+    assert lines[0] == "frame 80 of 200, 8.0 frames/s, 15 s left"
+
+
+def test_the_summary_names_what_was_left_unchanged() -> None:
+    text = cli.describe(Summary(Path("out.mp4"), 100, 90, {"no face": 10}, 20.0, {"decode": 1.5, "generate": 12.0}))
+    assert "out.mp4" in text and "90 with a new mouth" in text and "10 unchanged: no face" in text
+    assert "5.0 frames per second" in text and "generate 12.0" in text
+
+
+def test_unset_options_come_from_the_configuration(tmp_path: Path) -> None:
+    arguments = ["--video=a", "--audio=b", "--output=c", "--crf=20"]
+    config = cli.load_config(cli.CONFIG)
+    options = cli._options(cli.build_parser(config.inference).parse_args(arguments), config)
+    assert options == Options(
+        steps=config.inference.steps, guidance=config.inference.guidance, seed=config.inference.seed, crf=20
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_with_130_and_leaves_nothing(number: int, tiny_weights: Path, tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, tiny_weights)
+    video = footage.make_video(tmp_path / "video.mp4", 1.0, size=(160, 160))
+    audio = footage.make_sound(tmp_path / "long.wav", 60.0)
+    results = tmp_path / "results"
+    results.mkdir()
+    command = [sys.executable, "app.py", "--video", video, "--audio", audio, "--output", results / "out.mp4"]
+    process = subprocess.Popen(
+        [*map(str, command), "--config", str(config)], cwd=REPO, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not any(results.iterdir()) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert process.poll() is None, process.stderr.read()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Stopped" in err and "Traceback" not in err
+    assert not any(results.iterdir())

@@ -1,0 +1,263 @@
+"""The whole way with small networks of random weights: what comes in and out, what stays untouched, how it fails."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+import pipeline
+from faces.mouth_windows import NO_FACE
+from pipeline import AFTER_SPEECH, LipSyncPipeline, Options, Summary
+from tests import footage
+from tests.tiny_weights import tiny_config
+from utils.config import load_config
+from utils.helpers import InputError
+from video_processor import Frame, Patch, VideoReader, VideoWriter, probe_video
+
+REPO = Path(__file__).resolve().parent.parent
+FAST = Options(steps=1)
+LOSSLESS = replace(FAST, codec="ffv1")
+
+
+@pytest.fixture(scope="module")
+def lip_sync(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> LipSyncPipeline:
+    config = load_config(tiny_config(tmp_path_factory.mktemp("config"), tiny_weights))
+    return LipSyncPipeline.load(config, torch.device("cpu"))
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    before = threading.active_count()
+    yield
+    assert threading.active_count() == before
+
+
+@pytest.fixture
+def patches(monkeypatch: pytest.MonkeyPatch) -> list[Patch | None]:
+    """What the pipeline gives to the writer for each frame, in order."""
+    given: list[Patch | None] = []
+
+    class Recorder(VideoWriter):
+        def write(self, frame: Frame, patch: Patch | None = None) -> None:
+            given.append(patch)
+            super().write(frame, patch)
+
+    monkeypatch.setattr(pipeline, "VideoWriter", Recorder)
+    return given
+
+
+def planes(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Luma (H, W) and chroma (2, H/2, W/2) of each frame as stored in a yuv420p file."""
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray() for frame in container.decode(video=0)]
+    height = frames[0].shape[0] * 2 // 3
+    return [(f[:height], f[height:].reshape(2, height // 2, -1)) for f in frames]
+
+
+def equal(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def times(path: Path) -> np.ndarray:
+    with VideoReader(path) as reader:
+        return np.array([frame.time for frame in reader])
+
+
+def sound_seconds(path: Path) -> float:
+    with av.open(str(path)) as container:
+        return sum(frame.samples / frame.sample_rate for frame in container.decode(audio=0))
+
+
+def run(lip_sync: LipSyncPipeline, video: Path, seconds: float, name: str, options: Options = FAST) -> Summary:
+    """Let `video` speak `seconds` of sound; the result lies beside it."""
+    audio = footage.make_sound(video.parent / "speech.wav", seconds)
+    return lip_sync.run(video, audio, video.parent / name, options)
+
+
+def test_a_portrait_speaks_for_as_long_as_the_sound(lip_sync: LipSyncPipeline, tmp_path: Path) -> None:
+    portrait = footage.make_portrait(tmp_path / "portrait.jpg", size=(320, 360), orientation=6)
+    summary = run(lip_sync, portrait, 1.2, "out.mp4")
+
+    info = probe_video(summary.output)
+    assert (info.width, info.height, info.fps) == (320, 360, 25)
+    assert summary.frames == summary.generated == 30 and summary.passed_through == {}
+    assert np.allclose(times(summary.output), np.arange(30) / 25, atol=1e-3)
+    assert sound_seconds(summary.output) == pytest.approx(1.2, abs=0.05)
+    assert set(summary.stages) == {"decode", "faces", "generate", "paste", "encode"}
+    assert summary.fps == pytest.approx(30 / summary.seconds)
+
+
+@pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001), Fraction(15)])
+def test_any_frame_rate_is_kept(lip_sync: LipSyncPipeline, tmp_path: Path, fps: Fraction) -> None:
+    video = footage.make_video(tmp_path / "video.mp4", 1.0, fps=fps)
+    summary = run(lip_sync, video, 1.0, "out.mp4")
+
+    assert probe_video(summary.output).fps == probe_video(video).fps
+    assert np.allclose(times(summary.output), times(video), atol=2e-4)
+    assert summary.generated == summary.frames == round(fps)
+
+
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+def test_a_rotated_phone_video_gets_its_mouth_where_the_viewer_sees_it(
+    lip_sync: LipSyncPipeline, tmp_path: Path, patches: list[Patch | None], rotation: int
+) -> None:
+    video = footage.make_video(tmp_path / "video.mp4", 0.6, size=(240, 320), rotation=rotation)
+    summary = run(lip_sync, video, 0.6, "out.mp4")
+
+    info = probe_video(summary.output)
+    assert (info.width, info.height, info.rotation) == (240, 320, rotation)
+    with VideoReader(video) as before, VideoReader(summary.output) as after:
+        for old, new, patch in zip(before, after, patches, strict=True):
+            change = np.abs(old.image.astype(int) - new.image).mean(-1)
+            inside = np.zeros(change.shape, bool)
+            height, width = patch.alpha.shape
+            inside[patch.y : patch.y + height, patch.x : patch.x + width] = patch.alpha > 0.5
+            assert change[inside].mean() > 3 * change[~inside].mean()
+            assert 0.4 * 320 < patch.y + height / 2 < 0.8 * 320  # the mouth is below the middle of the head
+
+
+def test_outside_of_the_mask_every_pixel_is_the_input(
+    lip_sync: LipSyncPipeline, tmp_path: Path, patches: list[Patch | None]
+) -> None:
+    video = footage.make_video(tmp_path / "video.mp4", 1.0)
+    summary = run(lip_sync, video, 1.0, "out.mkv", LOSSLESS)
+
+    assert len(patches) == summary.generated == 25
+    for before, after, patch in zip(planes(video), planes(summary.output), patches, strict=True):
+        height, width = patch.alpha.shape
+        alpha = np.zeros(before[0].shape, np.float32)
+        alpha[patch.y : patch.y + height, patch.x : patch.x + width] = patch.alpha
+        small = alpha.reshape(alpha.shape[0] // 2, 2, alpha.shape[1] // 2, 2).max((1, 3))
+        assert 0.01 < (alpha > 0).mean() < 0.3
+        assert np.array_equal(before[0][alpha == 0], after[0][alpha == 0])
+        assert np.array_equal(before[1][:, small == 0], after[1][:, small == 0])
+        assert not np.array_equal(before[0][alpha > 0.9], after[0][alpha > 0.9])
+
+
+def test_frames_without_a_face_are_bit_exact(lip_sync: LipSyncPipeline, tmp_path: Path) -> None:
+    video = footage.make_video(tmp_path / "video.mp4", 1.4, faceless=(0.48, 0.88))
+    summary = run(lip_sync, video, 1.4, "out.mkv", LOSSLESS)
+
+    assert summary.passed_through == {NO_FACE: 10}
+    assert summary.generated == 25
+    same = [equal(a, b) for a, b in zip(planes(video), planes(summary.output), strict=True)]
+    assert same == [False] * 12 + [True] * 10 + [False] * 13
+
+
+def test_after_a_shorter_sound_the_video_goes_on_unchanged(
+    lip_sync: LipSyncPipeline, tmp_path: Path, patches: list[Patch | None]
+) -> None:
+    video = footage.make_video(tmp_path / "video.mp4", 1.6)
+    summary = run(lip_sync, video, 0.8, "out.mkv", LOSSLESS)
+
+    fade = 4
+    assert summary.frames == 40 and summary.generated == 20 + fade
+    assert summary.passed_through == {AFTER_SPEECH: 16}
+    same = [equal(a, b) for a, b in zip(planes(video), planes(summary.output), strict=True)]
+    assert same == [False] * 24 + [True] * 16
+    opacity = [round(float(patch.alpha.max()), 1) for patch in patches[17:24]]
+    assert opacity == [1, 1, 1, 0.8, 0.6, 0.4, 0.2]
+
+
+def test_the_rest_after_a_shorter_sound_can_be_cut(lip_sync: LipSyncPipeline, tmp_path: Path) -> None:
+    video = footage.make_video(tmp_path / "video.mp4", 1.2)
+    assert run(lip_sync, video, 0.6, "out.mp4", replace(FAST, rest="cut")).frames == 15
+
+
+@pytest.mark.parametrize(("fit", "frames"), [("bounce", 38), ("loop", 38), ("freeze", 38), ("cut", 15)])
+def test_a_longer_sound_is_fitted(lip_sync: LipSyncPipeline, tmp_path: Path, fit: str, frames: int) -> None:
+    video = footage.make_video(tmp_path / "video.mp4", 0.6)
+    summary = run(lip_sync, video, 1.5, "out.mp4", replace(FAST, fit=fit))
+    assert summary.frames == summary.generated == frames
+    assert np.all(np.diff(times(summary.output)) > 0.03)
+    assert sound_seconds(summary.output) == pytest.approx(min(1.5, frames / 25), abs=0.06)
+
+
+@pytest.mark.parametrize(("face", "left"), [("left", True), ("right", False), ("largest", False)])
+def test_the_chosen_face_speaks(
+    lip_sync: LipSyncPipeline, tmp_path: Path, patches: list[Patch | None], face: str, left: bool
+) -> None:
+    two = np.hstack([footage.face_frame(0.0, (240, 320))[:, 20:220], footage.face_frame(0.0, (320, 320))])
+    path = tmp_path / "two.png"
+    footage.Image.fromarray(two).save(path)
+    run(lip_sync, path, 0.2, "out.mp4", replace(FAST, face=face))
+    assert {patch.x < 200 for patch in patches} == {left}
+
+
+def test_the_seed_decides(lip_sync: LipSyncPipeline, tmp_path: Path) -> None:
+    portrait = footage.make_portrait(tmp_path / "portrait.png")
+    results = [run(lip_sync, portrait, 0.3, f"{i}.mkv", replace(LOSSLESS, seed=s)) for i, s in enumerate((5, 5, 6))]
+    first, again, other = (planes(summary.output) for summary in results)
+    assert all(equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not any(equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_progress_counts_up_to_the_expected_number(lip_sync: LipSyncPipeline, tmp_path: Path) -> None:
+    video = footage.make_video(tmp_path / "video.mp4", 0.8)
+    audio = footage.make_sound(tmp_path / "speech.wav", 1.2)
+    seen: list[tuple[int, int | None]] = []
+    lip_sync.run(video, audio, tmp_path / "out.mp4", FAST, lambda done, total: seen.append((done, total)))
+    assert seen == [(i, 30) for i in range(1, 31)]
+
+
+@pytest.mark.parametrize("stage", ["fitted_frames", "mouth_windows", "OverlappingWindows", "composite"])
+def test_an_error_in_any_stage_ends_the_run_and_leaves_nothing(
+    lip_sync: LipSyncPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError("the disk is on fire")
+
+    video = footage.make_video(tmp_path / "video.mp4", 1.0)
+    monkeypatch.setattr(pipeline, stage, broken)
+    before = set(tmp_path.iterdir())
+    with pytest.raises(OSError, match="on fire"):
+        run(lip_sync, video, 1.0, "out.mp4")
+    assert set(tmp_path.iterdir()) - before == {tmp_path / "speech.wav"}
+
+
+def test_an_interrupt_leaves_the_old_file_as_it_was(lip_sync: LipSyncPipeline, tmp_path: Path) -> None:
+    video = footage.make_video(tmp_path / "video.mp4", 1.0)
+    audio = footage.make_sound(tmp_path / "speech.wav", 1.0)
+    target = tmp_path / "out.mp4"
+    target.write_text("an earlier result")
+
+    def stop(done: int, total: int | None) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lip_sync.run(video, audio, target, FAST, stop)
+    assert target.read_text() == "an earlier result"
+    assert set(tmp_path.iterdir()) == {video, audio, target}
+
+
+def test_a_video_without_any_face_is_refused(lip_sync: LipSyncPipeline, tmp_path: Path) -> None:
+    video = footage.make_video(tmp_path / "video.mp4", 0.6, faceless=(0, 9))
+    with pytest.raises(InputError, match=r"No face can be used.*no face in 15 frames"):
+        run(lip_sync, video, 0.6, "out.mp4")
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_the_trained_weights_move_the_mouth_and_keep_the_skin(lite_weights: Path, tmp_path: Path) -> None:
+    config = load_config(REPO / "model_config.yaml")
+    trained = LipSyncPipeline.load(config, torch.device("cpu"))
+    portrait, speech = REPO / "examples" / "portrait.png", tmp_path / "speech.wav"
+    samples, rate = footage.soundfile.read(REPO / "examples" / "speech.wav")
+    footage.soundfile.write(speech, samples[: round(2.0 * rate)], rate)
+    summary = trained.run(portrait, speech, tmp_path / "out.mkv", Options(codec="ffv1", steps=config.inference.steps))
+
+    assert summary.generated == summary.frames == 50
+    luma = np.stack([frame[0] for frame in planes(summary.output)]).astype(np.float32)
+    moving = luma.std(0)
+    assert np.count_nonzero(moving > 8) > 100  # lips and teeth
+    assert moving.max() < 80
+    assert np.count_nonzero(moving) < 0.1 * moving.size
+    assert np.abs(np.diff(luma, axis=0)).mean((1, 2)).max() < 2.0  # no flash
