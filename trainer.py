@@ -28,7 +28,8 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from training.common import Losses, Stage, load_checked
+from models.checkpoint import load_checked
+from training.common import Losses, Stage
 from utils.config import Config, load_config
 from utils.helpers import InputError, atomic_path, resolve_device, seed_everything
 
@@ -70,7 +71,8 @@ class Trainer:
     ) -> None:
         self.config, self.common = config, config.training.common
         self.settings = getattr(config.training, stage.name)
-        self.accelerator = Accelerator(mixed_precision=self.settings.precision, cpu=device.type == "cpu")
+        precision = "bf16" if self.settings.precision == "bf16" else "no"
+        self.accelerator = Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
         self.run_dir = output / config.size / stage.name
         seed_everything(self.common.seed)
         self.stage = stage
@@ -273,6 +275,8 @@ class Trainer:
             num_workers=workers,
             prefetch_factor=3 if workers else None,
             worker_init_fn=_start_worker,
+            # By default a loader draws its seed from the random numbers of training, one more at every restart.
+            generator=torch.Generator().manual_seed(self.common.seed),
         )
 
     def _report(self, bar: tqdm, losses: Losses) -> None:

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from models.autoencoder import MouthAutoencoder
+from models.checkpoint import load_weights
 from training.autoencoder import mouth_weights, psnr, pyramid_difference
-from training.common import load_exported, save_half
+from training.common import save_half
 from utils.data_augmentation import colour_jitter
 from utils.helpers import InputError
 
@@ -52,15 +53,15 @@ def test_weights_of_another_size_are_named(small: MouthAutoencoder, tmp_path: Pa
     save_half(small, tmp_path)
     wider = MouthAutoencoder(width=12, encoder_blocks=(1, 1, 1), decoder_blocks=(1, 1, 1))
     with pytest.raises(InputError, match=r"size \[.*8.*\] but the model needs \[.*12.*\]"):
-        load_exported(wider, tmp_path)
+        load_weights(wider, tmp_path)
     deeper = MouthAutoencoder(width=8, encoder_blocks=(2, 1, 1), decoder_blocks=(1, 1, 1))
     with pytest.raises(InputError, match="missing in"):
-        load_exported(deeper, tmp_path)
+        load_weights(deeper, tmp_path)
 
 
 def test_no_weights_in_a_folder(small: MouthAutoencoder, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No weights"):
-        load_exported(small, tmp_path)
+        load_weights(small, tmp_path)
 
 
 def test_edges_count_more_than_brightness() -> None:

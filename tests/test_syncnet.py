@@ -116,7 +116,8 @@ def test_learns_to_tell_true_from_shifted(tmp_path: Path) -> None:
     data = make_processed(tmp_path / "data", people=4, clips=2, frames=60)
     settings = {
         "data.processed_dir": data, "training.max_steps": 60, "training.validate_every": 60, "training.shifts": 6,
-        "training.near_shifts": 2, "training.learning_rate": 4e-3, "training.warmup_steps": 10, "training.ema_decay": 0.9,
+        "training.near_shifts": 2, "training.learning_rate": 4e-3, "training.warmup_steps": 10,
+        "training.ema_decay": 0.9,
     }  # fmt: skip
     pairs = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     assert main(["--stage", "syncnet", "--output", str(tmp_path), "--device", "cpu", *SHORT, *pairs]) == 0

@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import Dataset
 from torch.utils.tensorboard import SummaryWriter
 
+from models.checkpoint import load_weights
 from utils.config import Config, StageConfig
-from utils.helpers import InputError, atomic_path
+from utils.helpers import atomic_path
 
 Batch = dict[str, Any]
 Losses = dict[str, torch.Tensor]
@@ -93,7 +93,7 @@ class Stage(ABC):
 
     def initialise(self, directory: Path) -> None:
         """Start from weights exported earlier. Raises InputError when missing or of another size."""
-        load_exported(self.model, directory)
+        load_weights(self.model, directory)
 
 
 def decay_groups(module: nn.Module, **options: Any) -> list[dict[str, Any]]:
@@ -107,40 +107,8 @@ def decay_groups(module: nn.Module, **options: Any) -> list[dict[str, Any]]:
 
 def save_half(model: nn.Module, directory: Path) -> None:
     """Save a float16 copy of a diffusers model as config.json + safetensors."""
-    copy.deepcopy(model).to(device="cpu", dtype=torch.float16).save_pretrained(directory)
-
-
-def load_exported(model: nn.Module, directory: Path) -> None:
-    """Copy exported weights into `model`, whatever their precision.
-
-    Raises:
-        InputError: there are no weights in `directory`, or they belong to a model of another size.
-    """
-    files = sorted(Path(directory).glob("*.safetensors"))
-    if not files:
-        raise InputError(f"No weights (*.safetensors) in {directory}: give a folder that training exported.")
-    state = {name: tensor for file in files for name, tensor in load_file(file).items()}
-    load_checked(model, state, str(directory))
-
-
-def load_checked(module: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
-    """Load a state dict strictly.
-
-    Raises:
-        InputError: names or sizes differ; the sentence names the first tensor that does not fit.
-    """
-    expected = module.state_dict()
-    odd = sorted(set(expected) ^ set(state))
-    if odd:
-        where = "missing in" if odd[0] in expected else "unknown to the model but present in"
-        raise InputError(f"Tensor '{odd[0]}' ({len(odd)} in all) is {where} {source}: model settings differ.")
-    for name, tensor in expected.items():
-        if tensor.shape != state[name].shape:
-            raise InputError(
-                f"Tensor '{name}' in {source} has size {list(state[name].shape)} but the model needs "
-                f"{list(tensor.shape)}: use the --size and model settings that the weights were made with."
-            )
-    module.load_state_dict(state)
+    # nn.Module's own `to`: that of diffusers warns about layers kept in float32, and there are none.
+    nn.Module.to(copy.deepcopy(model), device="cpu", dtype=torch.float16).save_pretrained(directory)
 
 
 def save_picture(

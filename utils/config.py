@@ -113,7 +113,7 @@ class StageConfig(Section):
     max_steps: PositiveInt
     max_minutes: PositiveFloat | None
     ema_decay: float = Field(ge=0.0, lt=1.0)
-    precision: Literal["no", "bf16"]
+    precision: Literal["bf16", "fp32"]
     validate_every: PositiveInt
 
 
