@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import pickle
 import random
 import re
 import shutil
@@ -193,8 +194,10 @@ class Trainer:
     def _resume(self) -> None:
         try:
             state = torch.load(self.checkpoint_path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError) as error:
-            raise InputError(f"The checkpoint {self.checkpoint_path} cannot be read: {error}.") from error
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise InputError(
+                f"The checkpoint {self.checkpoint_path} is damaged: delete it or choose another --output."
+            ) from error
         source = str(self.checkpoint_path)
         for name, module in self.stage.modules().items():
             load_checked(module, state["modules"][name], source)
