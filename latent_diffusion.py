@@ -2,7 +2,9 @@
 
 Flow matching: a latent x0 and noise are mixed, x_s = (1 - s) * x0 + s * noise with s from 0 to 1, and the network
 learns the velocity noise - x0. It does so through its estimate of x0 (velocity = (x_s - x0) / s): a small network need
-not carry the noise through all its layers, and the estimate is what the losses on pixels look at.
+not carry the noise through all its layers, and the estimate is what the losses on pixels look at. The estimate is the
+latent of a reference frame of the same person, bent to the wanted mouth shape, plus what the network draws: skin, lips
+and lighting are there from the first step of training, and only what a bend cannot give has to be learnt.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from faces.mouth_shape import MouthShape
+from faces.warp import bend_to_shape
 from models.audio_encoder import SpeechEncoder
 from models.autoencoder import MouthAutoencoder
 from models.checkpoint import load_pretrained
@@ -68,6 +71,12 @@ class Conditions:
 
     spatial: torch.Tensor
     tokens: torch.Tensor
+
+    @property
+    def reference(self) -> torch.Tensor:
+        """The reference's latents (B, F, 16, 20, 20)."""
+        channels = (self.spatial.shape[2] - 1 - SKETCH_CHANNELS) // 2
+        return self.spatial[:, :, 1 + channels : 1 + 2 * channels]
 
 
 class LatentLipDiffusion(ModelMixin, ConfigMixin):
@@ -123,6 +132,9 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
             norm_num_groups=norm_groups,
             motion_max_seq_length=32,
         )
+        # The U-Net draws the difference to the reference: at the start of training the result is the reference.
+        nn.init.zeros_(self.unet.conv_out.weight)
+        nn.init.zeros_(self.unet.conv_out.bias)
         # Sequences are 100 steps at most; on a CPU the fused attention's backward pass is slower than plain products.
         self.unet.set_attn_processor(AttnProcessor())
         self.register_buffer("mask", latent_mask(), persistent=False)
@@ -147,7 +159,7 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
 
         Args:
             masked: latents of the frames with the mouth blanked (B, F, 16, 20, 20).
-            reference: latent of a frame of the same person (B, 16, 20, 20).
+            reference: latents of a frame of the same person, bent to each frame's shape (B, F, 16, 20, 20).
             sketch: drawn mouth shape (B, F, 3, 40, 40) in [0, 1].
             speech_tokens: (B, F, L, D) as the speech model gives them.
             face_tokens: (B, N, D).
@@ -161,7 +173,7 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
         if keep_sketch is not None:
             drawn = drawn * keep_sketch[:, None, None, None, None]
         mask = self.mask.expand(batch, frames, -1, -1, -1)
-        spatial = torch.cat([mask, masked, reference[:, None].expand_as(masked), drawn], dim=2)
+        spatial = torch.cat([mask, masked, reference, drawn], dim=2)
         faces = face_tokens[:, None].expand(-1, frames, -1, -1).to(tokens.dtype)
         return Conditions(spatial, torch.cat([tokens, faces], dim=2))
 
@@ -179,7 +191,8 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
         dtype = self.unet.dtype
         stacked = torch.cat([noisy.to(dtype), conditions.spatial.to(dtype)], dim=2).transpose(1, 2)
         tokens = conditions.tokens.flatten(0, 1).to(dtype)
-        return self.unet(stacked, level * 1000, tokens).sample.transpose(1, 2).float()
+        difference = self.unet(stacked, level * 1000, tokens).sample.transpose(1, 2).float()
+        return conditions.reference.float() + difference
 
     def loss(
         self,
@@ -266,13 +279,15 @@ class References:
     """A person's reference frames, encoded once.
 
     Attributes:
+        pictures: uint8 (R, 160, 160, 3).
+        points: their lips and jaw (R, P, 2), window px.
         images: (1, R, 3, 160, 160) in [-1, 1].
-        latents: (1, R, 16, 20, 20).
         tokens: (1, N, D) of the face encoder.
     """
 
+    pictures: np.ndarray
+    points: np.ndarray
     images: torch.Tensor
-    latents: torch.Tensor
     tokens: torch.Tensor
 
 
@@ -342,21 +357,25 @@ class LipSyncModel:
         return torch.cat(parts).float().cpu().numpy()
 
     @torch.inference_mode()
-    def prepare_references(self, references: np.ndarray, shapes: np.ndarray | None = None) -> References:
-        """Encode frames of the person: uint8 (R, 160, 160, 3), and their mouth shapes (R, K) if known."""
+    def prepare_references(self, references: np.ndarray, points: np.ndarray, shapes: np.ndarray) -> References:
+        """Encode frames of the person.
+
+        Args:
+            references: uint8 (R, 160, 160, 3).
+            points: their lips and jaw (R, P, 2), window px.
+            shapes: their mouth shapes (R, K).
+        """
         images = self._images(references)
-        if shapes is None:
-            shapes = np.zeros((len(references), self.mouth_shape.num_coefficients), np.float32)
         known = torch.from_numpy(np.asarray(shapes, np.float32)).to(self.device, self.dtype)
         tokens = self._generator.face_encoder(images[None], known[None])
-        return References(images[None], self._autoencoder.encode(images)[None], tokens)
+        return References(references, points, images[None], tokens)
 
     @torch.inference_mode()
     def generate(
         self,
         window: np.ndarray,
         references: References,
-        sketch: np.ndarray,
+        points: np.ndarray,
         features: np.ndarray,
         times: np.ndarray,
         steps: int = 2,
@@ -368,7 +387,7 @@ class LipSyncModel:
         Args:
             window: uint8 (F, 160, 160, 3) mouth windows of successive frames, F up to 32.
             references: of the same person.
-            sketch: uint8 (F, 40, 40, 3), the wanted mouth shapes drawn.
+            points: where lips and jaw shall be (F, P, 2), window px.
             features: (T, 5, 384) of the whole sound.
             times: seconds of the frames from the start of the sound (F,).
             steps: network passes.
@@ -378,23 +397,27 @@ class LipSyncModel:
         Returns:
             uint8 (F, 160, 160, 3), unchanged outside the mask.
         """
-        images = self._images(window)
-        blanked = images * (1 - self._mask)
-        masked = self._autoencoder.encode(blanked)[None]
+        blanked = self._images(window) * (1 - self._mask)
         chosen = int(nearest_reference(blanked[None], references.images))
-        drawn = torch.from_numpy(np.ascontiguousarray(sketch.transpose(0, 3, 1, 2))).to(self.device, self.dtype) / 255
+        bent = bend_to_shape(references.pictures[chosen], references.points[chosen], points)
+        drawn = self._maps(self.mouth_shape.sketch(points)) / 255
         heard = self._hear(features, times).tokens.to(self.dtype)
-        inputs = (masked, references.latents[:, chosen], drawn[None], heard, references.tokens)
-        conditions = self._generator.conditions(*inputs)
+        masked = self._autoencoder.encode(blanked)[None]
+        others = (drawn[None], heard, references.tokens)
+        conditions = self._generator.conditions(masked, self._autoencoder.encode(self._images(bent))[None], *others)
         unguided = None
         if guidance != 1.0:
+            plain = self._autoencoder.encode(references.images[:, chosen]).expand_as(masked[0])
             nothing = torch.zeros(1, dtype=torch.bool, device=self.device)
-            unguided = self._generator.conditions(*inputs, keep_speech=nothing, keep_sketch=nothing)
-        noise = shared_noise(len(images), masked.shape[2], seed).to(self.device)
+            unguided = self._generator.conditions(masked, plain[None], *others, nothing, nothing)
+        noise = shared_noise(len(window), masked.shape[2], seed).to(self.device)
         latents = self._generator.sample(conditions, noise, steps, guidance, unguided)
-        decoded = self._autoencoder.decode(latents[0].to(self.dtype)).float().clamp(-1, 1)
+        return self._merge(window, self._autoencoder.decode(latents[0].to(self.dtype)))
+
+    def _merge(self, window: np.ndarray, decoded: torch.Tensor) -> np.ndarray:
+        """The decoded mouths (F, 3, 160, 160) inside the mask, the window uint8 (F, 160, 160, 3) outside it."""
         original = torch.from_numpy(window).to(self.device).permute(0, 3, 1, 2).float()
-        mixed = original + self._rim * ((decoded + 1) * 127.5 - original)
+        mixed = original + self._rim * ((decoded.float().clamp(-1, 1) + 1) * 127.5 - original)
         return mixed.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
     def _hear(self, features: np.ndarray, times: np.ndarray) -> SpeechContext:
@@ -407,9 +430,12 @@ class LipSyncModel:
         moved = torch.from_numpy((times - first / STEP_RATE).astype(np.float32)).to(self.device)
         return self._speech(part[None], None, moved[None])
 
+    def _maps(self, images: np.ndarray) -> torch.Tensor:
+        """uint8 (F, H, W, 3) -> (F, 3, H, W) in [0, 255]."""
+        return torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2).to(self.dtype)
+
     def _images(self, images: np.ndarray) -> torch.Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2)
-        return (tensor.to(self.dtype) / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        return (self._maps(images) / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
     def _fast(self, model: nn.Module) -> Any:
         return model.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval()

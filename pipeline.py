@@ -326,7 +326,7 @@ class _Job:
 
     def _window_maker(self, person: Person) -> Callable[[list[MouthFrame]], np.ndarray]:
         """A function that generates the mouths (F, 160, 160, 3) of up to `window` successive frames of a person."""
-        references = self._model.prepare_references(person.references, person.shapes)
+        references = self._model.prepare_references(person.references, person.points, person.shapes)
         shape, options = self._model.mouth_shape, self._options
 
         def make(frames: list[MouthFrame]) -> np.ndarray:
@@ -336,7 +336,7 @@ class _Job:
             return self._model.generate(
                 np.stack([frame.window for frame in frames]),
                 references,
-                shape.sketch(shape.decode(coefficients, base)),
+                shape.decode(coefficients, base),
                 self._features,
                 times,
                 steps=options.steps,

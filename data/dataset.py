@@ -194,10 +194,10 @@ class ClipDataset:
 
     A sample has these keys (F frames, R references, K shape coefficients, P shape points, T speech steps):
         frames (F, 3, 160, 160), references (R, 3, 160, 160): float32 in [-1, 1]; the first reference is the
-            candidate whose head pose is nearest to that of the window; taken from other clips or from at least
-            REFERENCE_GAP frames away if there are such, since a neighbour would give the mouth away
+            candidate whose head pose is nearest to that of the window; taken from at least REFERENCE_GAP frames
+            away or from other clips if there are such, since a neighbour would give the mouth away
         shape (F, K), reference_shapes (R, K): coefficients; base (F, P, 2): the resting mouth, window px
-        sketch (F, 3, 40, 40): the true shape drawn, float32 in [0, 1]
+        reference_points (R, P, 2): lips and jaw of the references, window px
         speech (T, 5, 384) float32 at 50 Hz, of which the first `speech_steps` are real and the rest is zero
         times (F,): starts of the frames, seconds since the start of `speech`
         person: id
@@ -237,24 +237,26 @@ class ClipDataset:
         """The window of `clip` that begins with frame `start` (one of `clip.starts`)."""
         content = self._content(clip)
         part = slice(start, start + self._config.window)
-        references, shapes = self._references(clip, start, random)
+        references, shapes, rest = self._references(clip, start, random)
         images = np.concatenate([content["frames"][part], references])
         images = to_tensor(data_augmentation.colour_jitter(images, random, self._jitter))
         shape, base = content["shape"][part], content["base"][part].astype(np.float32)
-        sketch = self._mouth_shape.sketch(self._mouth_shape.decode(shape, base))
         return {
             "frames": images[: self._config.window],
             "references": images[self._config.window :],
             "shape": torch.from_numpy(shape),
             "reference_shapes": torch.from_numpy(shapes),
+            "reference_points": torch.from_numpy(self._mouth_shape.decode(shapes, rest)),
             "base": torch.from_numpy(base),
-            "sketch": torch.from_numpy(sketch.transpose(0, 3, 1, 2).astype(np.float32) / 255),
             **self._speech(clip, start, random),
             "person": clip.person,
         }
 
-    def _references(self, clip: Clip, start: int, random: np.random.Generator) -> tuple[Array, Array]:
-        """Frames (R, 160, 160, 3) of the same person and their shapes (R, K), the nearest pose first."""
+    def _references(self, clip: Clip, start: int, random: np.random.Generator) -> tuple[Array, Array, Array]:
+        """Frames (R, 160, 160, 3) of the same person, their shapes (R, K) and resting mouths (R, P, 2).
+
+        From the same clip where it is long enough, as in use; the nearest pose first.
+        """
         count, window = self._config.references, self._config.window
         own = self._of_person[clip.person]
         candidates = []
@@ -263,16 +265,19 @@ class ClipDataset:
             gap = np.maximum(start - frames, frames - (start + window - 1))
             apart = (gap >= REFERENCE_GAP) | (source is not clip)
             candidates += [(source, int(frame)) for frame in frames[apart]]
+            if len(candidates) >= count:
+                break
         # A short clip of a person without other clips: its near frames have to do.
-        candidates += [
-            (clip, int(frame)) for frame in random.choice(clip.starts, max(0, count - len(candidates)))
-        ]
+        candidates += [(clip, int(frame)) for frame in random.choice(clip.starts, max(0, count - len(candidates)))]
         wanted = self._content(clip)["pose"][start + window // 2]
         turned = [np.abs(self._content(other)["pose"][frame] - wanted).sum() for other, frame in candidates]
         nearest = int(np.argmin(turned))
         chosen = [candidates[nearest], *(c for i, c in enumerate(candidates) if i != nearest)][:count]
-        frames = np.stack([self._content(other)["frames"][frame] for other, frame in chosen])
-        return frames, np.stack([self._content(other)["shape"][frame] for other, frame in chosen])
+        frames, shapes, rest = (
+            np.stack([self._content(other)[name][frame] for other, frame in chosen])
+            for name in ("frames", "shape", "base")
+        )
+        return frames, shapes, rest.astype(np.float32)
 
     def _speech(self, clip: Clip, start: int, random: np.random.Generator) -> dict[str, Any]:
         variants = clip_speech(clip)

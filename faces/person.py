@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from faces.alignment import LIPS_INNER
-from faces.mouth_shape import MouthShape, Neutral
+from faces.mouth_shape import SHAPE_POINTS, MouthShape, Neutral
 from faces.mouth_windows import MouthFrame
 
 _UPPER_LIP, _LOWER_LIP = LIPS_INNER[5], LIPS_INNER[15]
@@ -24,11 +24,13 @@ class Person:
     Attributes:
         neutral: the resting mouth.
         references: uint8 RGB (R, 160, 160, 3), mouth windows with the mouth closed to open.
+        points: float32 (R, P, 2), their lips and jaw, window px.
         shapes: float32 (R, K), their mouth shapes.
     """
 
     neutral: Neutral
     references: np.ndarray
+    points: np.ndarray
     shapes: np.ndarray
 
 
@@ -78,7 +80,7 @@ def _introduce(
     chosen = pick_references(usable, references)
     points = np.stack([frame.points for frame in chosen])
     shapes = shape.encode(points, shape.base(neutral, points))
-    person = Person(neutral, np.stack([frame.window for frame in chosen]), shapes)
+    person = Person(neutral, np.stack([frame.window for frame in chosen]), points[:, SHAPE_POINTS], shapes)
     return person, [(frame, None if frame.reason else person) for frame in held]
 
 

@@ -13,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from data.dataset import SPEECH_RATE, ClipDataset, StepBatches
 from faces.mouth_shape import MouthShape
+from faces.warp import bend_to_shape
 from latent_diffusion import (
     CELL,
     Conditions,
@@ -31,7 +32,6 @@ from utils.config import Config
 
 CONTEXT_S = 0.8  # speech before and after a window: what the speech model can look at
 VALIDATION_WINDOWS = 8
-PICTURES = 8  # frames of a window in the validation picture
 
 
 class GeneratorStage(Stage):
@@ -89,20 +89,18 @@ class GeneratorStage(Stage):
         batch: Batch,
         keep_speech: torch.Tensor | None = None,
         keep_sketch: torch.Tensor | None = None,
-        sketch: torch.Tensor | None = None,
     ) -> Conditions:
-        frames, references = batch["frames"], batch["references"]
-        blanked = frames * (1 - self._mask)
-        nearest = nearest_reference(blanked, references)
-        reference = references[torch.arange(len(references), device=self.device), nearest]
+        frames, reference = batch["frames"], batch["bent"]
+        if keep_sketch is not None:  # a bent reference shows the shape, too
+            reference = torch.where(keep_sketch[:, None, None, None, None], reference, batch["plain"][:, None])
         with torch.no_grad():
             heard = self.model.predict_shape(batch["speech"], None, batch["times"])
         return self.model.conditions(
-            self._encode(blanked),
-            self._encode(reference[:, None])[:, 0],
-            batch["sketch"] if sketch is None else sketch,
+            self._encode(frames * (1 - self._mask)),
+            self._encode(reference),
+            batch["sketch"],
             heard.tokens,
-            self.model.face_encoder(references, batch["reference_shapes"]),
+            self.model.face_encoder(batch["references"], batch["reference_shapes"]),
             keep_speech,
             keep_sketch,
         )
@@ -128,8 +126,8 @@ class GeneratorStage(Stage):
         batch = self._validation_batch()
         frames = batch["frames"]
         heard = self.model.predict_shape(batch["speech"], None, batch["times"])
-        predicted = self._sketch(heard.shape, batch["base"])
-        drawn = {name: self._sample(batch, sketch) for name, sketch in (("true", None), ("predicted", predicted))}
+        shapes = {"true": batch["shape"], "predicted": heard.shape.float()}
+        drawn = {name: self._sample(self._with_shape(batch, shape)) for name, shape in shapes.items()}
         quality = psnr_in((drawn["true"] - frames).flatten(0, 1), self._mask)
         metrics = {"psnr_mouth": quality.mean().item()}
         metrics["flicker"] = ((drawn["true"] - frames).diff(dim=1).abs() * self._mask).mean().item()
@@ -138,19 +136,20 @@ class GeneratorStage(Stage):
             for name, images in (("real", frames), *drawn.items()):
                 metrics[f"sync_{name}"] = self._fit(images, speech, times).mean().item()
         for window in range(2):
-            rows = torch.cat([images[window, ::2] for images in (frames, *drawn.values())])
+            shown = [images[window, ::2] for images in (frames, *drawn.values())]
             path = self.run_dir / f"validation_{window}.png"
-            save_picture(rows, PICTURES, path, f"original, true shape, predicted shape: {window}", writer, step)
+            title = f"original, true shape, predicted shape: {window}"
+            save_picture(torch.cat(shown), len(shown[0]), path, title, writer, step)
         # The last weights count as the best: training ends long before it overfits, and the losses that come in
         # late trade a little PSNR for sync.
         return {**metrics, "score": float(step)}
 
-    def _sample(self, batch: Batch, sketch: torch.Tensor | None) -> torch.Tensor:
+    def _sample(self, batch: Batch) -> torch.Tensor:
         """Windows generated as in use, (B, F, 3, 160, 160)."""
         images = []
         for index in range(len(batch["frames"])):
             one = {name: value[index : index + 1] for name, value in batch.items() if torch.is_tensor(value)}
-            conditions = self._conditions(one, sketch=None if sketch is None else sketch[index : index + 1])
+            conditions = self._conditions(one)
             channels = self.model.config.latent_channels
             noise = shared_noise(one["frames"].shape[1], channels, self.config.inference.seed).to(self.device)
             decoded = self._decode(self.model.sample(conditions, noise, self.config.inference.steps))
@@ -164,11 +163,14 @@ class GeneratorStage(Stage):
         heard = speech[torch.arange(len(speech), device=self.device)[:, None], steps]
         return (self.syncnet.visual(frames) * self.syncnet.audio(heard)).sum(dim=1)
 
-    def _sketch(self, shape: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
-        """Draw shapes (B, F, K) on resting mouths (B, F, P, 2): (B, F, 3, 40, 40) in [0, 1]."""
-        pairs = zip(shape.float().cpu().numpy(), base.float().cpu().numpy(), strict=True)
-        drawn = [self.mouth_shape.sketch(self.mouth_shape.decode(one, rest)) for one, rest in pairs]
-        return sketch_tensor(np.stack(drawn)).to(self.device)
+    def _with_shape(self, batch: Batch, shape: torch.Tensor) -> Batch:
+        """The batch with sketches and bent references of other mouth shapes (B, F, K)."""
+        shown = []
+        for index in range(len(shape)):
+            item = {name: value[index].cpu() for name, value in batch.items() if torch.is_tensor(value)}
+            points = self.mouth_shape.decode(shape[index].cpu().numpy(), item["base"].numpy())
+            shown.append(show_shape(item, points))
+        return batch | {name: value.to(self.device) for name, value in default_collate(shown).items()}
 
     def _validation_batch(self) -> Batch:
         """Windows of as many validation people as possible, always the same."""
@@ -215,17 +217,30 @@ class GeneratorSampler:
         # Predictions are wrong for a while, not in each frame anew: most of the noise lasts the whole window.
         noise = random.standard_normal((1, shape.shape[1])) + 0.5 * random.standard_normal(shape.shape)
         noisy = (shape + self._settings.shape_noise * noise / np.sqrt(1.25)).astype(np.float32)
-        points = self._mouth_shape.decode(noisy, item["base"].numpy())
-        item["sketch"] = sketch_tensor(self._mouth_shape.sketch(points))
+        item |= show_shape(item, self._mouth_shape.decode(noisy, item["base"].numpy()))
         if random.random() < 0.5:
-            for name in ("frames", "references", "sketch"):
+            for name in ("frames", "references", "sketch", "bent", "plain"):
                 item[name] = item[name].flip(-1)
         return item
 
 
-def sketch_tensor(sketch: np.ndarray) -> torch.Tensor:
-    """uint8 (..., 40, 40, 3) -> float32 (..., 3, 40, 40) in [0, 1]."""
-    return torch.from_numpy(np.moveaxis(sketch, -1, -3).astype(np.float32) / 255)
+def show_shape(item: dict[str, Any], points: np.ndarray) -> dict[str, torch.Tensor]:
+    """What tells the generator the wanted mouth shape.
+
+    Args:
+        item: a sample of `ClipDataset`.
+        points: lips and jaw (F, P, 2), window px.
+
+    Returns:
+        sketch (F, 3, 40, 40) in [0, 1]; plain (3, 160, 160), the nearest reference; bent (F, 3, 160, 160), the same
+        bent to the shape.
+    """
+    nearest = int(nearest_reference(item["frames"][None], item["references"][None]))
+    plain = item["references"][nearest]
+    picture = np.ascontiguousarray(plain.permute(1, 2, 0).numpy())
+    bent = bend_to_shape(picture, item["reference_points"][nearest].numpy(), points)
+    sketch = np.moveaxis(MouthShape.sketch(points).astype(np.float32) / 255, -1, -3)
+    return {"sketch": torch.from_numpy(sketch), "plain": plain, "bent": torch.from_numpy(bent).permute(0, 3, 1, 2)}
 
 
 def cell_weights(outside: float, mouth: float) -> torch.Tensor:
