@@ -10,7 +10,9 @@ import av
 import numpy as np
 from scipy.io import wavfile
 
-SIDE, FPS, POINTS, COEFFICIENTS = 160, 25, 40, 10
+from faces.mouth_shape import LIPS_INNER, LIPS_OUTER, NUM_POINTS
+
+SIDE, FPS, COEFFICIENTS = 160, 25, 10
 SPEECH_SHAPE = (5, 384)
 
 
@@ -42,7 +44,7 @@ def write_clip(folder: Path, person: str, skin: np.ndarray, frames: int, random:
         folder / "tracks.npz",
         points=np.zeros((frames, 468, 2), np.float16),
         shape=shape,
-        base=np.full((frames, POINTS, 2), 80, np.float16),
+        base=np.repeat(resting_mouth()[None], frames, axis=0).astype(np.float16),
         pose=np.zeros((frames, 3), np.float32),
         matrix=np.zeros((frames, 2, 3), np.float32),
         valid=np.ones(frames, bool),
@@ -59,12 +61,21 @@ def write_clip(folder: Path, person: str, skin: np.ndarray, frames: int, random:
     (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
 
 
+def resting_mouth() -> np.ndarray:
+    """Lip and jaw points (P, 2), window px: two ellipses, the inner one nearly closed, and a half circle below."""
+
+    def arc(count: int, width: float, height: float, start: float, stop: float) -> np.ndarray:
+        angle = np.linspace(start, stop, count, endpoint=stop - start < 6)
+        return np.stack([80 + width * np.cos(angle), 90 + height * np.sin(angle)], axis=1)
+
+    lips = [arc(len(LIPS_OUTER), 34, 14, np.pi, 3 * np.pi), arc(len(LIPS_INNER), 26, 3, np.pi, 3 * np.pi)]
+    return np.concatenate([*lips, arc(NUM_POINTS - len(LIPS_OUTER) - len(LIPS_INNER), 70, 60, 0, np.pi)])
+
+
 def _write_video(path: Path, skin: np.ndarray, curve: np.ndarray) -> None:
     y, x = np.mgrid[:SIDE, :SIDE]
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(
-            "libx264", rate=Fraction(FPS), options={"crf": "14", "preset": "ultrafast"}
-        )
+        stream = container.add_stream("libx264", rate=Fraction(FPS), options={"crf": "14", "preset": "ultrafast"})
         stream.width = stream.height = SIDE
         stream.pix_fmt = "yuv444p"
         for value in curve:

@@ -63,15 +63,14 @@ class SpeechStage(Stage):
     @torch.no_grad()
     def validate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
         people = self._predict_validation()
-        rows = [_correlations(predicted, true, self._opening) for predicted, true in people]
-        table = np.array([row for row in rows if np.isfinite(row).all()])
+        table = np.array([_correlations(predicted, true, self._opening) for predicted, true in people])
         names = ["opening", *(f"coefficient_{k}" for k in range(REPORTED))]
         metrics = dict(zip(names, table.mean(axis=0).tolist(), strict=True))
         metrics |= {
             f"{name}_median": value for name, value in zip(names, np.median(table, axis=0).tolist(), strict=True)
         }
-        spread = np.concatenate([p for p, _ in people]).std(0) / np.concatenate([t for _, t in people]).std(0)
-        metrics["relative_spread"] = float(spread[0])
+        first, true_first = (np.concatenate([pair[side][:, 0] for pair in people]) for side in (0, 1))
+        metrics["relative_spread"] = float(first.std() / true_first.std())
         return {**metrics, "score": float(table.mean())}
 
     @torch.no_grad()
@@ -162,7 +161,7 @@ def read_between(sequence: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 
 def _correlations(predicted: np.ndarray, true: np.ndarray, opening: np.ndarray) -> list[float]:
-    """Of the mouth opening and of the first coefficients, one person's (N, K)."""
+    """Of the mouth opening and of the first coefficients, one person's (N, K); 0 where nothing moves."""
     pairs = [(predicted @ opening, true @ opening)]
     pairs += [(predicted[:, k], true[:, k]) for k in range(REPORTED)]
-    return [float(np.corrcoef(a, b)[0, 1]) if a.std() > 1e-6 and b.std() > 1e-6 else np.nan for a, b in pairs]
+    return [float(np.corrcoef(a, b)[0, 1]) if a.std() > 1e-6 and b.std() > 1e-6 else 0.0 for a, b in pairs]
