@@ -3,8 +3,9 @@
 Flow matching: a latent x0 and noise are mixed, x_s = (1 - s) * x0 + s * noise with s from 0 to 1, and the network
 learns the velocity noise - x0. It does so through its estimate of x0 (velocity = (x_s - x0) / s): a small network need
 not carry the noise through all its layers, and the estimate is what the losses on pixels look at. The estimate is the
-latent of a reference frame of the same person, bent to the wanted mouth shape, plus what the network draws: skin, lips
-and lighting are there from the first step of training, and only what a bend cannot give has to be learnt.
+latent of a draft plus what the network draws. The draft is the frame itself with the mouth replaced by that of a
+reference frame, bent to the wanted shape: skin, lips and lighting are there from the first step of training, and only
+what a bend cannot give has to be learnt.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Conditions:
     """All that the network is told about a window of frames, apart from the noisy latent.
 
     Attributes:
-        spatial: (B, F, 45, 20, 20): mask 1 | masked-image latent 16 | reference latent 16 | sketch 12.
+        spatial: (B, F, 29, 20, 20): mask 1 | latent of the draft 16 | sketch 12.
         tokens: (B, F, L, D): speech tokens, then face tokens.
     """
 
@@ -73,10 +74,9 @@ class Conditions:
     tokens: torch.Tensor
 
     @property
-    def reference(self) -> torch.Tensor:
-        """The reference's latents (B, F, 16, 20, 20)."""
-        channels = (self.spatial.shape[2] - 1 - SKETCH_CHANNELS) // 2
-        return self.spatial[:, :, 1 + channels : 1 + 2 * channels]
+    def draft(self) -> torch.Tensor:
+        """The draft's latents (B, F, 16, 20, 20)."""
+        return self.spatial[:, :, 1:-SKETCH_CHANNELS]
 
 
 class LatentLipDiffusion(ModelMixin, ConfigMixin):
@@ -117,7 +117,7 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
         heads = tuple(max(1, channels // head_width) for channels in block_channels)
         self.unet = UNetMotionModel(
             sample_size=LATENT_SIDE,
-            in_channels=1 + 3 * latent_channels + SKETCH_CHANNELS,
+            in_channels=1 + 2 * latent_channels + SKETCH_CHANNELS,
             out_channels=latent_channels,
             # Attention within a frame pays only at the two coarse levels.
             down_block_types=("DownBlockMotion", "CrossAttnDownBlockMotion", "CrossAttnDownBlockMotion"),
@@ -132,7 +132,7 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
             norm_num_groups=norm_groups,
             motion_max_seq_length=32,
         )
-        # The U-Net draws the difference to the reference: at the start of training the result is the reference.
+        # The U-Net draws the difference to the draft: at the start of training the result is the draft.
         nn.init.zeros_(self.unet.conv_out.weight)
         nn.init.zeros_(self.unet.conv_out.bias)
         # Sequences are 100 steps at most; on a CPU the fused attention's backward pass is slower than plain products.
@@ -147,8 +147,7 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
 
     def conditions(
         self,
-        masked: torch.Tensor,
-        reference: torch.Tensor,
+        draft: torch.Tensor,
         sketch: torch.Tensor,
         speech_tokens: torch.Tensor,
         face_tokens: torch.Tensor,
@@ -158,22 +157,21 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
         """Put the conditions together.
 
         Args:
-            masked: latents of the frames with the mouth blanked (B, F, 16, 20, 20).
-            reference: latents of a frame of the same person, bent to each frame's shape (B, F, 16, 20, 20).
+            draft: latents of the frames with the mouth of a reference (B, F, 16, 20, 20), see `draft_pictures`.
             sketch: drawn mouth shape (B, F, 3, 40, 40) in [0, 1].
             speech_tokens: (B, F, L, D) as the speech model gives them.
             face_tokens: (B, N, D).
             keep_speech, keep_sketch: (B,) bool; False replaces them by "unknown". None = all known.
         """
-        batch, frames = masked.shape[:2]
+        batch, frames = draft.shape[:2]
         tokens = self.token_projection(speech_tokens)
         if keep_speech is not None:
             tokens = torch.where(keep_speech[:, None, None, None], tokens, self.no_speech.to(tokens.dtype))
-        drawn = F.pixel_unshuffle(sketch.flatten(0, 1), 2).view(batch, frames, SKETCH_CHANNELS, *masked.shape[-2:])
+        drawn = F.pixel_unshuffle(sketch.flatten(0, 1), 2).view(batch, frames, SKETCH_CHANNELS, *draft.shape[-2:])
         if keep_sketch is not None:
             drawn = drawn * keep_sketch[:, None, None, None, None]
         mask = self.mask.expand(batch, frames, -1, -1, -1)
-        spatial = torch.cat([mask, masked, reference, drawn], dim=2)
+        spatial = torch.cat([mask, draft, drawn], dim=2)
         faces = face_tokens[:, None].expand(-1, frames, -1, -1).to(tokens.dtype)
         return Conditions(spatial, torch.cat([tokens, faces], dim=2))
 
@@ -192,7 +190,7 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
         stacked = torch.cat([noisy.to(dtype), conditions.spatial.to(dtype)], dim=2).transpose(1, 2)
         tokens = conditions.tokens.flatten(0, 1).to(dtype)
         difference = self.unet(stacked, level * 1000, tokens).sample.transpose(1, 2).float()
-        return conditions.reference.float() + difference
+        return conditions.draft.float() + difference
 
     def loss(
         self,
@@ -267,6 +265,17 @@ def nearest_reference(frames: torch.Tensor, references: torch.Tensor) -> torch.T
     return ((mean - references) * outside).abs().mean(dim=(2, 3, 4)).argmin(dim=1)
 
 
+def draft_pictures(frames: torch.Tensor, reference: torch.Tensor, rim: torch.Tensor) -> torch.Tensor:
+    """Frames whose mouth area is replaced by that of a reference.
+
+    Args:
+        frames: (..., 3, 160, 160).
+        reference: the same shape; bent to the wanted mouth shape where there is one.
+        rim: see `rim_mask`.
+    """
+    return frames + rim * (reference - frames)
+
+
 def shared_noise(frames: int, channels: int, seed: int) -> torch.Tensor:
     """One noise picture for all frames (1, F, C, 20, 20): what is drawn freely stays the same from frame to frame."""
     generator = torch.Generator().manual_seed(seed)
@@ -319,7 +328,6 @@ class LipSyncModel:
         self._autoencoder = self._fast(autoencoder)
         self._generator = self._fast(generator)
         self._rim = rim_mask().to(self.device)
-        self._mask = pixel_mask().to(self.device, self.dtype)
 
     @classmethod
     def load(cls, directory: str | Path, size: str = "lite", device: torch.device | str = "cpu") -> LipSyncModel:
@@ -397,22 +405,27 @@ class LipSyncModel:
         Returns:
             uint8 (F, 160, 160, 3), unchanged outside the mask.
         """
-        blanked = self._images(window) * (1 - self._mask)
-        chosen = int(nearest_reference(blanked[None], references.images))
+        images = self._images(window)
+        chosen = int(nearest_reference(images[None], references.images))
         bent = bend_to_shape(references.pictures[chosen], references.points[chosen], points)
         drawn = self._maps(self.mouth_shape.sketch(points)) / 255
         heard = self._hear(features, times).tokens.to(self.dtype)
-        masked = self._autoencoder.encode(blanked)[None]
         others = (drawn[None], heard, references.tokens)
-        conditions = self._generator.conditions(masked, self._autoencoder.encode(self._images(bent))[None], *others)
+        draft = self._draft(images, self._images(bent))
+        conditions = self._generator.conditions(draft, *others)
         unguided = None
         if guidance != 1.0:
-            plain = self._autoencoder.encode(references.images[:, chosen]).expand_as(masked[0])
             nothing = torch.zeros(1, dtype=torch.bool, device=self.device)
-            unguided = self._generator.conditions(masked, plain[None], *others, nothing, nothing)
-        noise = shared_noise(len(window), masked.shape[2], seed).to(self.device)
+            plain = self._draft(images, references.images[:, chosen])
+            unguided = self._generator.conditions(plain, *others, nothing, nothing)
+        noise = shared_noise(len(window), draft.shape[2], seed).to(self.device)
         latents = self._generator.sample(conditions, noise, steps, guidance, unguided)
         return self._merge(window, self._autoencoder.decode(latents[0].to(self.dtype)))
+
+    def _draft(self, images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        """Latents (1, F, 16, 20, 20) of the frames (F, 3, 160, 160) with the mouth of the reference (F or 1, ...)."""
+        mixed = draft_pictures(images, reference, self._rim.to(self.dtype))
+        return self._autoencoder.encode(mixed.contiguous(memory_format=torch.channels_last))[None]
 
     def _merge(self, window: np.ndarray, decoded: torch.Tensor) -> np.ndarray:
         """The decoded mouths (F, 3, 160, 160) inside the mask, the window uint8 (F, 160, 160, 3) outside it."""

@@ -18,9 +18,11 @@ from latent_diffusion import (
     CELL,
     Conditions,
     LatentLipDiffusion,
+    draft_pictures,
     latent_mask,
     nearest_reference,
     pixel_mask,
+    rim_mask,
     shared_noise,
 )
 from models.autoencoder import MouthAutoencoder
@@ -58,7 +60,7 @@ class GeneratorStage(Stage):
         load_weights(self.model.speech, self._weights("speech"))
         self.model.speech.requires_grad_(False)
         self.model.to(device, memory_format=torch.channels_last)
-        self._mask = pixel_mask().to(device)
+        self._mask, self._rim = pixel_mask().to(device), rim_mask().to(device)
         self._cells = cell_weights(settings.outside_weight, settings.mouth_weight).to(device)
         self._pixels = torch.from_numpy(mouth_weights(settings.mouth_weight)).to(device) * self._mask
         self._validation: Batch | None = None
@@ -96,8 +98,7 @@ class GeneratorStage(Stage):
         with torch.no_grad():
             heard = self.model.predict_shape(batch["speech"], None, batch["times"])
         return self.model.conditions(
-            self._encode(frames * (1 - self._mask)),
-            self._encode(reference),
+            self._encode(draft_pictures(frames, reference, self._rim)),
             batch["sketch"],
             heard.tokens,
             self.model.face_encoder(batch["references"], batch["reference_shapes"]),
@@ -110,7 +111,7 @@ class GeneratorStage(Stage):
         settings, count = self.settings, self.settings.pixel_windows
         real, kept = batch["frames"][:count], keep_speech[:count].float()
         decoded = self._decode(estimate[:count])
-        mixed = real + self._mask * (decoded - real)
+        mixed = real + self._rim * (decoded - real)
         error = mixed - real
         losses = {
             "pixel": settings.pixel_weight * (error.abs() * self._pixels).mean(),
@@ -153,7 +154,7 @@ class GeneratorStage(Stage):
             channels = self.model.config.latent_channels
             noise = shared_noise(one["frames"].shape[1], channels, self.config.inference.seed).to(self.device)
             decoded = self._decode(self.model.sample(conditions, noise, self.config.inference.steps))
-            images.append(one["frames"] + self._mask * (decoded.float().clamp(-1, 1) - one["frames"]))
+            images.append(one["frames"] + self._rim * (decoded.float().clamp(-1, 1) - one["frames"]))
         return torch.cat(images)
 
     def _fit(self, frames: torch.Tensor, speech: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
