@@ -94,12 +94,14 @@ class Trainer:
 
     def run(self) -> None:
         """Train until the steps or the minutes are used up, or a signal asks to stop."""
-        self.run_dir.mkdir(parents=True, exist_ok=True)
-        self.writer = SummaryWriter(self.run_dir / "logs", purge_step=self.step)
+        if self.accelerator.is_main_process:
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            self.writer = SummaryWriter(self.run_dir / "logs", purge_step=self.step)
         self._started = time.monotonic() - self.elapsed
         with _signals(self._request_stop), tqdm(**self._bar()) as bar:
             self._loop(bar)
-        self.writer.close()
+        if self.accelerator.is_main_process:
+            self.writer.close()
 
     def _loop(self, bar: tqdm) -> None:
         saved = time.monotonic()
@@ -284,7 +286,8 @@ class Trainer:
 
     def _report(self, bar: tqdm, losses: Losses) -> None:
         bar.update()
-        if self.step % self.common.log_every and self.step > 1:
+        due = self.step % self.common.log_every == 0 or self.step == 1
+        if not due or not self.accelerator.is_main_process:
             return
         values = {name: float(value.detach()) for name, value in losses.items()}
         for name, value in values.items():

@@ -205,7 +205,7 @@ class ClipDataset:
     Args:
         config: where the clips are, how long windows are, how many references.
         split: train, val or test. Training windows take a random variant of the speech, others the clean one.
-        mouth_shape: turns shapes into points and points into sketches.
+        mouth_shape: turns the references' shapes into points.
         context_s: seconds of speech before and after the window.
         colour_jitter: random change of colours, the same for a window and its references, fraction.
     """
