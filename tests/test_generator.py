@@ -104,9 +104,9 @@ def random_conditions(model: LatentLipDiffusion, batch: int = 1, seed: int = 2, 
     speech, _, times = heard(batch=batch)
     context = model.predict_shape(speech, None, times)
     faces = model.face_encoder(torch.rand(batch, 2, 3, 160, 160) * 2 - 1, torch.randn(batch, 2, 10))
-    masked, reference = torch.randn(2, batch, FRAMES, 16, 20, 20)
+    draft = torch.randn(batch, FRAMES, 16, 20, 20)
     sketch = torch.rand(batch, FRAMES, 3, 40, 40)
-    return model.conditions(masked, reference, sketch, context.tokens, faces, **keep)
+    return model.conditions(draft, sketch, context.tokens, faces, **keep)
 
 
 class TestSpeechModel:
@@ -222,12 +222,9 @@ class TestGenerator:
         nothing = torch.zeros(1, dtype=torch.bool)
         one = random_conditions(generator, keep_speech=nothing, keep_sketch=nothing)
         heard_else = generator.predict_shape(torch.randn(1, 60, 5, 384), None, heard(batch=1)[2]).tokens
-        spatial = one.spatial
-        faces = one.tokens[:, 0, 2:]
         again = generator.conditions(
-            spatial[:, :, 1:17], spatial[:, :, 17:33], torch.rand(1, FRAMES, 3, 40, 40), heard_else, faces,
-            nothing, nothing,
-        )  # fmt: skip
+            one.draft, torch.rand(1, FRAMES, 3, 40, 40), heard_else, one.tokens[:, 0, 2:], nothing, nothing
+        )
         torch.testing.assert_close(again.tokens, one.tokens)
         torch.testing.assert_close(again.spatial, one.spatial)
 
@@ -236,7 +233,7 @@ class TestGenerator:
         torch.manual_seed(3)
         conditions = random_conditions(generator)
         conditions = Conditions(conditions.spatial.detach(), conditions.tokens.detach())
-        clean = conditions.reference + 0.5 * torch.randn(1, 1, 16, 20, 20)
+        clean = conditions.draft + 0.5 * torch.randn(1, 1, 16, 20, 20)
         optimizer = torch.optim.Adam(generator.unet.parameters(), 3e-3)
         losses = []
         for _ in range(30):
@@ -322,11 +319,12 @@ class TestLipSyncModel:
         assert (result[:, ~outside] != scene["window"][:, ~outside]).mean() > 0.5
 
     def test_old_mouth_does_not_shine_through(self, model, scene):
-        """Only the soft rim may depend on what was inside the mask."""
+        """Only the soft rim shows the old picture; through the networks it reaches further in by next to nothing."""
         other = dict(scene, window=scene["window"].copy())
         other["window"][:, 48:152, 16:144] = 0
         inside = np.s_[:, 64:136, 32:128]
-        np.testing.assert_array_equal(model.generate(**other)[inside], model.generate(**scene)[inside])
+        change = model.generate(**other)[inside].astype(int) - model.generate(**scene)[inside]
+        assert np.abs(change).max() <= 2
 
     def test_seed_shape_and_guidance_matter(self, model, scene):
         base = model.generate(**scene)
