@@ -16,7 +16,7 @@ from types import TracebackType
 import av
 import numpy as np
 from av.container import InputContainer
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -206,6 +206,8 @@ class VideoReader:
         self._opened = ExitStack()
         self._image: np.ndarray | None = None
         self._origin = 0
+        # One converter for all frames: each frame's own would keep tables and threads alive as long as the frame.
+        self._converter = VideoReformatter()
 
     def __enter__(self) -> VideoReader:
         check_readable(self.path)
@@ -268,14 +270,16 @@ class VideoReader:
 
     def to_rgb(self, raw: av.VideoFrame) -> np.ndarray:
         """Convert a decoded frame to an upright uint8 RGB image (H, W, 3)."""
-        image = raw.to_ndarray(
+        image = self._converter.reformat(
+            raw,
             format="rgb24",
             interpolation=_ACCURATE,
             src_colorspace=_SWS_MATRIX.get(yuv_matrix(raw), Colorspace.ITU709),
             src_color_range=ColorRange.JPEG if is_full_range(raw) else ColorRange.MPEG,
             dst_color_range=ColorRange.JPEG,
+            threads=1,
         )
-        return to_display(image, self.info.rotation, self.info.mirrored)
+        return to_display(image.to_ndarray(), self.info.rotation, self.info.mirrored)
 
     def _probe(self, container: InputContainer) -> None:
         stream = video_stream(container)
