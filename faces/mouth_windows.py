@@ -59,7 +59,7 @@ class UsableFace:
         return TURNED if abs(yaw) > self.max_yaw_deg or abs(pitch) > self.max_pitch_deg else None
 
 
-@dataclass
+@dataclass(eq=False)
 class MouthFrame:
     """A frame and, where its face can be used, the mouth window.
 

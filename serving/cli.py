@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import signal
 import sys
 import time
@@ -49,6 +50,7 @@ def main(argv: Sequence[str]) -> int:
     debug = "--debug" in argv
     try:
         signal.signal(signal.SIGTERM, _as_interrupt)
+        logging.getLogger("diffusers").setLevel(logging.ERROR)  # its hints are for developers
         arguments = build_parser(load_config(CONFIG).inference).parse_args(argv)
         print(describe(_run(arguments)))
         return OK

@@ -12,6 +12,7 @@ from skimage import data as pictures
 
 from faces.alignment import SMOOTHING_S
 from faces.detector import FaceDetector, FaceMesh, roi_from_detection
+from faces.mouth_shape import NUM_POINTS
 from faces.mouth_windows import NO_FACE, TOO_SMALL, TURNED, MouthFrame, UsableFace, mouth_windows, with_fades
 from faces.person import pick_references, with_person
 from faces.tracker import FaceFrame
@@ -175,7 +176,8 @@ def test_each_shot_has_its_own_person_known_from_its_first_window() -> None:
     assert people[0] is None and people[7] is None
     assert people[1].neutral == 9 and all(p is people[1] for p in people[1:7] + people[8:28])
     assert people[28].neutral == 3 and people[28] is people[30]
-    assert people[28].references.shape == (2, 160, 160, 3) and np.array_equal(people[28].shapes, [[40], [40]])
+    assert people[28].references.shape == (2, 160, 160, 3) and people[28].points.shape == (2, NUM_POINTS, 2)
+    assert np.array_equal(people[28].shapes, [[40], [40]])
 
 
 def test_a_video_without_any_face_has_nobody() -> None:

@@ -192,12 +192,11 @@ def test_the_chosen_face_speaks(
     assert {patch.x < 200 for patch in patches} == {left}
 
 
-def test_the_seed_decides(lip_sync: LipSyncPipeline, tmp_path: Path) -> None:
+def test_the_same_command_gives_the_same_pixels(lip_sync: LipSyncPipeline, tmp_path: Path) -> None:
     portrait = footage.make_portrait(tmp_path / "portrait.png")
-    results = [run(lip_sync, portrait, 0.3, f"{i}.mkv", replace(LOSSLESS, seed=s)) for i, s in enumerate((5, 5, 6))]
-    first, again, other = (planes(summary.output) for summary in results)
+    first, again = (planes(run(lip_sync, portrait, 0.8, f"{i}.mkv", LOSSLESS).output) for i in range(2))
+    assert len(first) == 20
     assert all(equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not any(equal(a, b) for a, b in zip(first, other, strict=True))
 
 
 def test_progress_counts_up_to_the_expected_number(lip_sync: LipSyncPipeline, tmp_path: Path) -> None:
