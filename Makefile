@@ -29,7 +29,8 @@ PYTHON := $(shell for name in python3 python3.13 python3.12 python3.11 python3.1
 endif
 
 PY     := $(VENV)/bin/python
-STAGES := autoencoder syncnet syncnet_judge speech generator
+TRAIN  := "$(PY)" trainer.py --config "$(CONFIG)" --size lite --set data.processed_dir="$(PROCESSED)"
+FROM    = $(foreach part,autoencoder syncnet speech,--set training.$(part)="$(RUNS)/lite/$(part)/export")
 
 .PHONY: help demo test lint bench train-lite preprocess clean
 
@@ -74,15 +75,20 @@ preprocess: $(VENV)/.installed
 	"$(PY)" data/preprocess.py --raw_data_dir "$(DATA)" --output_dir "$(PROCESSED)" --config "$(CONFIG)" \
 		--split all --num_workers $(WORKERS)
 
-# The weights of a stage go to pretrained/lite as soon as it is done, where the next stage looks for them.
+# The generator is trained twice: on many short windows, for the pictures; then on long ones with the sync loss.
 train-lite: preprocess
-	set -e; for stage in $(STAGES); do \
-		"$(PY)" trainer.py --config "$(CONFIG)" --size lite --stage $$stage --output "$(RUNS)" \
-			--set data.processed_dir="$(PROCESSED)"; \
-		rm -rf "pretrained/lite/$$stage"; \
-		mkdir -p pretrained/lite; \
-		cp -R "$(RUNS)/lite/$$stage/export" "pretrained/lite/$$stage"; \
-	done
+	$(TRAIN) --stage autoencoder --output "$(RUNS)" --set training.max_minutes=20
+	$(TRAIN) --stage syncnet --output "$(RUNS)" --set training.max_minutes=20
+	$(TRAIN) --stage syncnet_judge --output "$(RUNS)" --set training.max_minutes=30
+	$(TRAIN) --stage speech --output "$(RUNS)" --set training.max_steps=500
+	$(TRAIN) --stage generator --output "$(RUNS)/pictures" $(FROM) --set training.max_minutes=30 \
+		--set data.window=4 --set training.batch_size=12 --set training.sync_weight=0
+	$(TRAIN) --stage generator --output "$(RUNS)" $(FROM) --set training.max_minutes=30 \
+		--init "$(RUNS)/pictures/lite/generator/export" --set training.learning_rate=4e-4 \
+		--set training.batch_size=4 --set training.pixel_from=0 --set training.pixel_every=1
+	mkdir -p pretrained/lite
+	for part in autoencoder syncnet_judge generator; do \
+		rm -rf "pretrained/lite/$$part" && cp -R "$(RUNS)/lite/$$part/export" "pretrained/lite/$$part" || exit 1; done
 
 clean:
 	rm -rf "$(VENV)" "$(OUTPUTS)"

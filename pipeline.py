@@ -332,7 +332,7 @@ class _Job:
         def make(frames: list[MouthFrame]) -> np.ndarray:
             times = np.array([frame.time for frame in frames])
             base = shape.base(person.neutral, np.stack([frame.points for frame in frames]))
-            coefficients = self._model.predict_shape(self._features, times)
+            coefficients = self._config.inference.mouth_gain * self._model.predict_shape(self._features, times)
             return self._model.generate(
                 np.stack([frame.window for frame in frames]),
                 references,

@@ -188,6 +188,7 @@ class InferenceConfig(Section):
     weights_dir: Path
     steps: PositiveInt
     guidance: NonNegativeFloat
+    mouth_gain: PositiveFloat
     window: PositiveInt
     overlap: int = Field(ge=0)
     references: PositiveInt
