@@ -44,6 +44,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a scri
 from audio_processor import load_audio  # noqa: E402
 from data.speech_variants import speech_variants  # noqa: E402
 from faces.alignment import (  # noqa: E402
+    POINT_SMOOTHING_S,
     WINDOW_SIZE,
     align_matrix,
     eye_distance,
@@ -64,7 +65,6 @@ log = logging.getLogger("preprocess")
 SPLITS = ("train", "val", "test")
 FPS = 25
 SAMPLE_RATE = 16000
-POINT_SMOOTHING_S = 0.03  # the mesh trembles by about a pixel from frame to frame; lips move slower than this
 SILENT_RMS = 1e-3  # -60 dBFS
 PERSON_FRAMES = 400  # frames per person that are enough for a steady median and for the fit of the mouth shapes
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m4v"}

@@ -14,6 +14,7 @@ CANONICAL_SIZE = 256
 WINDOW_ORIGIN = (48, 88)  # x, y of the mouth window's corner in the canonical face
 WINDOW_SIZE = 160
 SMOOTHING_S = 0.08  # standard deviation of the filter; longer blurs nods, shorter lets the mesh tremble
+POINT_SMOOTHING_S = 0.03  # the mesh trembles by about a pixel from frame to frame; lips move slower than this
 
 # Mesh indices. Order: around the contour, so that they can be filled as polygons.
 LIPS_OUTER = [61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146]

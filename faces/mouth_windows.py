@@ -14,6 +14,7 @@ import numpy as np
 
 from faces.alignment import (
     EYE_CORNERS,
+    POINT_SMOOTHING_S,
     SMOOTHING_S,
     WINDOW_SIZE,
     align_matrix,
@@ -26,7 +27,6 @@ from faces.alignment import (
 )
 from faces.tracker import FaceFrame
 
-POINT_SMOOTHING_S = 0.03  # the mesh trembles by about a pixel from frame to frame; lips move slower than this
 NO_FACE, TOO_SMALL, TURNED = "no face", "face too small", "head turned away"
 
 _CHIN = 152

@@ -212,7 +212,6 @@ class FacesConfig(Section):
     min_face_px: PositiveFloat
     max_yaw_deg: PositiveFloat
     max_pitch_deg: PositiveFloat
-    smoothing_s: PositiveFloat
     cut_threshold: float = Fraction
     fade_frames: int = Field(ge=0)
     feather_px: PositiveFloat
