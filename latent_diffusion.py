@@ -24,6 +24,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
 from torch.nn import functional as F
 
+from faces.detail import restore_detail
 from faces.mouth_shape import MouthShape
 from faces.warp import bend_to_shape
 from models.audio_encoder import SpeechEncoder
@@ -408,7 +409,8 @@ class LipSyncModel:
         images = self._images(window)
         chosen = int(nearest_reference(images[None], references.images))
         bent = bend_to_shape(references.pictures[chosen], references.points[chosen], points)
-        drawn = self._maps(self.mouth_shape.sketch(points)) / 255
+        sketch = self.mouth_shape.sketch(points)
+        drawn = self._maps(sketch) / 255
         heard = self._hear(features, times).tokens.to(self.dtype)
         others = (drawn[None], heard, references.tokens)
         draft = self._draft(images, self._images(bent))
@@ -420,18 +422,19 @@ class LipSyncModel:
             unguided = self._generator.conditions(plain, *others, nothing, nothing)
         noise = shared_noise(len(window), draft.shape[2], seed).to(self.device)
         latents = self._generator.sample(conditions, noise, steps, guidance, unguided)
-        return self._merge(window, self._autoencoder.decode(latents[0].to(self.dtype)))
+        decoded = self._autoencoder.decode(latents[0].to(self.dtype)).float().clamp(-1, 1)
+        mouths = ((decoded + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        return self._merge(window, restore_detail(mouths, bent, sketch[..., 1]))
 
     def _draft(self, images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """Latents (1, F, 16, 20, 20) of the frames (F, 3, 160, 160) with the mouth of the reference (F or 1, ...)."""
         mixed = draft_pictures(images, reference, self._rim.to(self.dtype))
         return self._autoencoder.encode(mixed.contiguous(memory_format=torch.channels_last))[None]
 
-    def _merge(self, window: np.ndarray, decoded: torch.Tensor) -> np.ndarray:
-        """The decoded mouths (F, 3, 160, 160) inside the mask, the window uint8 (F, 160, 160, 3) outside it."""
-        original = torch.from_numpy(window).to(self.device).permute(0, 3, 1, 2).float()
-        mixed = original + self._rim * ((decoded.float().clamp(-1, 1) + 1) * 127.5 - original)
-        return mixed.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    def _merge(self, window: np.ndarray, mouths: np.ndarray) -> np.ndarray:
+        """New mouths inside the mask, the window outside it; both uint8 (F, 160, 160, 3)."""
+        rim = self._rim[0, :, :, None].cpu().numpy()
+        return np.round(window + rim * (mouths.astype(np.float32) - window)).astype(np.uint8)
 
     def _hear(self, features: np.ndarray, times: np.ndarray) -> SpeechContext:
         """Tokens and shape of frames from the part of the sound that can influence them, batch of one."""

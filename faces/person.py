@@ -13,6 +13,7 @@ from faces.mouth_shape import SHAPE_POINTS, MouthShape, Neutral
 from faces.mouth_windows import MouthFrame
 
 _UPPER_LIP, _LOWER_LIP = LIPS_INNER[5], LIPS_INNER[15]
+_MOVING_PX = 0.5  # deviation of the lips' distance below which the mouth is still; the mesh trembles by less
 _YAW_WORTH_DEG = 20.0  # a head turned this far is worth half as much as a reference
 _MOUTH = (slice(48, 152), slice(16, 144))  # rows, columns of the window in which sharpness counts
 
@@ -76,12 +77,21 @@ def _introduce(
     usable = [frame for frame in held if frame.reason is None]
     if not usable:
         return None, [(frame, None) for frame in held]
-    neutral = shape.neutral(np.stack([frame.points for frame in usable]))
+    seen = np.stack([frame.points for frame in usable])
+    neutral = shape.neutral(seen)
+    if not is_speaking(seen):
+        neutral = shape.rested(neutral)
     chosen = pick_references(usable, references)
     points = np.stack([frame.points for frame in chosen])
     shapes = shape.encode(points, shape.base(neutral, points))
     person = Person(neutral, np.stack([frame.window for frame in chosen]), points[:, SHAPE_POINTS], shapes)
     return person, [(frame, None if frame.reason else person) for frame in held]
+
+
+def is_speaking(points: np.ndarray) -> bool:
+    """Whether the mouth moves in meshes (T, 468, 2) in window px; it does not in a still picture."""
+    opening = np.linalg.norm(points[:, _LOWER_LIP] - points[:, _UPPER_LIP], axis=1)
+    return float(opening.std()) > _MOVING_PX
 
 
 def pick_references(frames: Sequence[MouthFrame], count: int) -> list[MouthFrame]:
