@@ -21,7 +21,7 @@ from faces.alignment import (
     warp_window,
 )
 from faces.detector import FaceDetector, FaceMesh, roi_from_detection, roi_from_mesh
-from faces.mouth_shape import NUM_POINTS, SHAPE_POINTS, MouthShape, mouth_opening
+from faces.mouth_shape import NUM_POINTS, RESTING_OPENING_PX, SHAPE_POINTS, MouthShape, Neutral, mouth_opening
 
 NETWORKS = Path(__file__).parent.parent / "pretrained" / "faces"
 
@@ -177,3 +177,13 @@ def test_sketch_shows_the_opening(shapes):
     assert mouth_opening(points)[1] > mouth_opening(points)[0] + 3
     assert opened[..., 1].sum() > 1.3 * closed[..., 1].sum()
     assert opened[..., 2].sum() > closed[..., 2].sum()
+
+
+def test_resting_mouth_closes_a_smile_and_leaves_a_closed_mouth(shapes):
+    shape, people = shapes
+    neutral = shape.neutral(people[0][0])
+    wide = Neutral(neutral.mouth + 4 * shape.components[0].reshape(NUM_POINTS, 2), neutral.pose)
+    before, after = (mouth_opening(n.mouth[None])[0] for n in (wide, shape.rested(wide)))
+    assert before > RESTING_OPENING_PX + 3 and abs(after - RESTING_OPENING_PX) < 0.1
+    rested = shape.rested(shape.rested(wide))
+    np.testing.assert_allclose(rested.mouth, shape.rested(wide).mouth, atol=1e-3)
