@@ -48,8 +48,8 @@ def main(argv: Sequence[str]) -> int:
         0 done, 1 unexpected error, 2 an input or option cannot be used, 130 stopped by the user.
     """
     debug = "--debug" in argv
+    previous = signal.signal(signal.SIGTERM, _as_interrupt)
     try:
-        signal.signal(signal.SIGTERM, _as_interrupt)
         logging.getLogger("diffusers").setLevel(logging.ERROR)  # its hints are for developers
         arguments = build_parser(load_config(CONFIG).inference).parse_args(argv)
         print(describe(_run(arguments)))
@@ -66,6 +66,8 @@ def main(argv: Sequence[str]) -> int:
         hint = "" if debug else " Run the same command with --debug for details."
         print(f"unexpected error: {type(error).__name__}: {error}.{hint}", file=sys.stderr)
         return UNEXPECTED
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def build_parser(defaults: InferenceConfig) -> argparse.ArgumentParser:

@@ -157,6 +157,9 @@ class CountingShape:
     def neutral(self, points: np.ndarray) -> int:
         return len(points)
 
+    def rested(self, neutral: int) -> int:
+        return neutral
+
     def base(self, neutral: int, points: np.ndarray) -> np.ndarray:
         return np.zeros_like(points)
 

@@ -40,7 +40,7 @@ def raw(tmp_path_factory):
     (root / "train" / "texts").mkdir()
     (root / "train" / "texts" / "ben.txt").write_text("Guten Tag, ß\n", encoding="utf-8")
     footage.make_video(videos / "empty.mp4", seconds=1.5, faceless=(0.0, 9.0))
-    footage.make_text(videos / "text.mp4")
+    footage.bad_file("text", videos)
     footage.make_video(root / "val" / "videos" / "carl.mp4", seconds=2.4, faceless=(1.0, 1.4))
     footage.make_video(root / "test" / "videos" / "dora.mp4", seconds=1.2)
     return root

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +15,13 @@ import torch
 from accelerate.state import AcceleratorState
 
 from models.autoencoder import MouthAutoencoder
+from tests.conftest import REPO
 from tests.processed import make_processed
 from trainer import main
 from training.autoencoder import AutoencoderStage
 
 STEPS = 6
+OFTEN = ("--set", "training.common.checkpoint_every_s=0.0001")
 
 
 @pytest.fixture(scope="module")
@@ -61,35 +65,30 @@ def same(one: object, other: object) -> bool:
     return one == other
 
 
-def interrupt_at(step: int, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the step fail, or send this process a signal during it."""
+def train_with_trouble(data: str, output: str, how: str) -> int:
+    """Train in this process, which fails in step 2 or gets a signal during it."""
     original = AutoencoderStage.training_step
 
     def step_with_trouble(self: AutoencoderStage, batch: dict, number: int) -> dict:
-        if number == step and how == "crash":
+        if number == 2 and how == "crash":
             raise MemoryError("killed")
-        if number == step:
+        if number == 2:
             os.kill(os.getpid(), getattr(signal, how))
         return original(self, batch, number)
 
-    monkeypatch.setattr(AutoencoderStage, "training_step", step_with_trouble)
+    AutoencoderStage.training_step = step_with_trouble
+    return train(Path(data), Path(output), *OFTEN)
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "crash"])
-def test_the_same_command_goes_on_exactly(
-    how: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    often = ("--set", "training.common.checkpoint_every_s=0.0001")
-    assert train(data, tmp_path / "straight", *often) == 0
-    with monkeypatch.context() as trouble:
-        interrupt_at(2, how, trouble)
-        if how == "crash":
-            with pytest.raises(MemoryError):
-                train(data, tmp_path / "broken", *often)
-        else:
-            assert train(data, tmp_path / "broken", *often) == 0
+def test_the_same_command_goes_on_exactly(how: str, data: Path, tmp_path: Path) -> None:
+    assert train(data, tmp_path / "straight", *OFTEN) == 0
+    code = "import sys; from tests.test_trainer import train_with_trouble; sys.exit(train_with_trouble(*sys.argv[1:]))"
+    command = [sys.executable, "-c", code, str(data), str(tmp_path / "broken"), how]
+    ended = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
+    assert ended.returncode == (1 if how == "crash" else 0), ended.stderr
     assert checkpoint(tmp_path / "broken")["step"] == (2 if how == "crash" else 3)
-    assert train(data, tmp_path / "broken", *often) == 0
+    assert train(data, tmp_path / "broken", *OFTEN) == 0
     straight, resumed = checkpoint(tmp_path / "straight"), checkpoint(tmp_path / "broken")
     assert resumed["step"] == STEPS
     for part in ("modules", "averages", "optimizer", "random"):
