@@ -10,7 +10,8 @@ exist, and ``manifest.tsv`` for people, languages and sources). Writes ``output_
     audio.wav    mono 16 kHz, starting with the first frame
     tracks.npz   points (T,468,2), shape (T,K), base (T,P,2), pose (T,3) degrees, matrix (T,2,3), valid (T,)
     speech.npy   (V,T50,5,384) float16, V copies of the speech features: clean, then altered
-    meta.json    who, which language, which text, from where, how many frames
+    meta.json    who, which language, which text, from where, how many frames; by how many of them the sound is
+                 off, once there is a trained sync network in ``<weights_dir>/<size>/syncnet``
 
 and ``output_dir/report.json``: clips in, kept and dropped by reason, minutes, people. Originals are only read; what is
 done is skipped; a clip's folder appears under its name when it is complete, so the same command goes on after a kill.
@@ -57,8 +58,8 @@ from faces.alignment import (  # noqa: E402
 from faces.detector import FaceDetector, FaceMesh  # noqa: E402
 from faces.mouth_shape import MouthShape  # noqa: E402
 from faces.tracker import FaceChoice, FaceFrame, FaceTracker, Picture, TrackerSettings  # noqa: E402
-from utils.config import Config, load_config  # noqa: E402
-from utils.helpers import InputError  # noqa: E402
+from utils.config import Config, PreprocessConfig, load_config  # noqa: E402
+from utils.helpers import InputError, atomic_path  # noqa: E402
 from video_processor import VideoReader  # noqa: E402
 
 log = logging.getLogger("preprocess")
@@ -366,6 +367,39 @@ def write_speech(folder: Path, encoder_dir: Path, variants: int) -> None:
     scratch.replace(target)
 
 
+@functools.cache
+def _sync_network(folder: Path):
+    """One sync network a worker process."""
+    import torch
+
+    from models.checkpoint import load_pretrained
+    from models.syncnet import SyncNetV2
+
+    torch.set_num_threads(1)
+    return load_pretrained(SyncNetV2, folder).eval()
+
+
+def check_sync(folder: Path, network: Path, limits: PreprocessConfig) -> None:
+    """Fourth pass: by how many frames a clip's sound is off, into ``meta.json``; 0 where the network is not sure."""
+    import torch
+
+    from data.dataset import decode_crops
+    from models.syncnet import WINDOW, offset_search
+
+    meta = json.loads((folder / "meta.json").read_text())
+    if meta["sync_offset"] is not None or meta["frames"] < WINDOW + 1:
+        return
+    net = _sync_network(network)
+    crops = torch.from_numpy(np.ascontiguousarray(decode_crops(folder / "crops.mp4"))).permute(0, 3, 1, 2)
+    speech = torch.from_numpy(np.load(folder / "speech.npy")[0].astype(np.float32))
+    with torch.inference_mode():
+        visual, audio = net.embed_video(crops.float() / 127.5 - 1), net.embed_audio(speech)
+    found = offset_search(visual, audio, limits.max_sync_offset)
+    meta["sync_offset"] = found.offset if found.confidence >= limits.min_sync_confidence else 0
+    with atomic_path(folder / "meta.json") as scratch:
+        scratch.write_text(json.dumps(meta, ensure_ascii=False, indent=1))
+
+
 def hash_name(name: str) -> int:
     """A number from a name that is the same in every process (the built-in hash is not)."""
     return int.from_bytes(name.encode()[-7:], "big")
@@ -416,6 +450,9 @@ def preprocess(raw: Path, output: Path, config: Config, splits: tuple[str, ...],
     encoder = config.inference.weights_dir / "whisper_tiny_en_encoder"
     folders = [folder for split in splits for folder in clip_folders(output, split)]
     run_pool([(f, encoder, config.preprocess.speech_variants) for f in folders], write_speech, workers, "speech")
+    network = config.inference.weights_dir / config.size / "syncnet"
+    if network.is_dir():
+        run_pool([(folder, network, config.preprocess) for folder in folders], check_sync, workers, "sync")
     return write_report(output, counts)
 
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from data.preprocess import main
+from data.preprocess import check_sync, main
+from models.syncnet import SyncNetV2
 from tests import footage
 from tests.conftest import REPO
+from utils.config import load_config
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +131,20 @@ def test_mouth_shapes_are_learnt_where_there_are_none(raw, config_file, tmp_path
     own.write_text(text)
     assert run(raw, tmp_path / "out", own, "train") == 0
     assert (tmp_path / "m" / "model.safetensors").is_file()
+
+
+def test_sync_check_notes_an_offset_within_the_limits(processed, config_file, tmp_path):
+    config = load_config(config_file, ["size=debug", "preprocess.min_sync_confidence=0"])
+    SyncNetV2(**config.model.syncnet.model_dump()).save_pretrained(tmp_path / "syncnet")
+    clip = tmp_path / "clip"
+    shutil.copytree(processed / "train" / "ben", clip)
+    check_sync(clip, tmp_path / "syncnet", config.preprocess)
+    offset = json.loads((clip / "meta.json").read_text())["sync_offset"]
+    assert isinstance(offset, int) and abs(offset) <= config.preprocess.max_sync_offset
+    unsure = load_config(config_file, ["preprocess.min_sync_confidence=9"]).preprocess
+    shutil.copy(processed / "train" / "ben" / "meta.json", clip / "meta.json")
+    check_sync(clip, tmp_path / "syncnet", unsure)
+    assert json.loads((clip / "meta.json").read_text())["sync_offset"] == 0
 
 
 def test_missing_folder_is_one_sentence_and_code_2(tmp_path, config_file, capsys):

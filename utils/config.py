@@ -220,7 +220,6 @@ class FacesConfig(Section):
 class PreprocessConfig(Section):
     min_clip_s: PositiveFloat
     max_clip_s: PositiveFloat
-    min_valid: float = Fraction
     crf: int = Field(ge=0, le=51)
     speech_variants: PositiveInt
     max_sync_offset: PositiveInt
