@@ -332,8 +332,13 @@ def _signals(handler: Any) -> Iterator[None]:
 
 
 def _start_worker(_: int) -> None:
-    """Data processes leave signals to the training process and the cores to its matrix products."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Data processes leave signals to the training process and the cores to its matrix products.
+
+    A signal to the whole process group would else kill them first, and training would end in an error without a
+    checkpoint.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
 
 
