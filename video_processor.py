@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -316,6 +316,7 @@ class VideoWriter:
         crf: quality of the lossy codecs, smaller is better; 16 is hard to tell from the source.
         audio_from: file whose first sound stream goes into the output; None: silent.
         audio_duration: seconds after which the sound is cut; None: to its end.
+        tags: metadata of the whole file, by a name that every container knows: title, artist, comment, ...
 
     Raises:
         InputError: unknown suffix or codec, a container that cannot hold the codec, a folder that cannot be
@@ -330,6 +331,7 @@ class VideoWriter:
         crf: int = 16,
         audio_from: str | os.PathLike[str] | None = None,
         audio_duration: float | None = None,
+        tags: Mapping[str, str] | None = None,
     ):
         self.path = Path(path)
         self._info = info
@@ -337,6 +339,7 @@ class VideoWriter:
         self._crf = crf
         self._audio_from = audio_from
         self._audio_duration = audio_duration
+        self._tags = dict(tags or {})
         self._opened = ExitStack()
         self._pix_fmt = _writable_format(info, self._encoder)
         self._last_pts = -1
@@ -347,6 +350,7 @@ class VideoWriter:
             temporary = stack.enter_context(atomic_path(self.path.absolute()))
             options = {"movflags": "faststart"} if suffix in _MP4_LIKE else {}
             self._output = stack.enter_context(av.open(str(temporary), "w", options=options))
+            self._output.metadata.update(self._tags)
             self._stream = self._add_stream()
             self._sound = None
             if self._audio_from is not None:

@@ -95,6 +95,15 @@ def test_a_portrait_speaks_for_as_long_as_the_sound(lip_sync: LipSyncPipeline, t
     assert summary.fps == pytest.approx(30 / summary.seconds)
 
 
+@pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.mkv", "out.webm"])
+def test_every_result_says_that_it_is_synthetic(lip_sync: LipSyncPipeline, tmp_path: Path, name: str) -> None:
+    portrait = footage.make_portrait(tmp_path / "portrait.png")
+    summary = run(lip_sync, portrait, 0.2, name)
+    with av.open(str(summary.output)) as container:
+        tags = {key.lower(): value for key, value in container.metadata.items()}
+    assert "digitalsourcetype/compositeWithTrainedAlgorithmicMedia" in tags["comment"]
+
+
 @pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001), Fraction(15)])
 def test_any_frame_rate_is_kept(lip_sync: LipSyncPipeline, tmp_path: Path, fps: Fraction) -> None:
     video = footage.make_video(tmp_path / "video.mp4", 1.0, fps=fps)

@@ -8,9 +8,12 @@ import random
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 class InputError(ValueError):
@@ -69,6 +72,8 @@ def resolve_device(name: str = "auto") -> torch.device:
     Raises:
         InputError: the name is unknown, or the GPU that it names is not there.
     """
+    import torch  # takes seconds, and most users of this module do without it
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -84,6 +89,8 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 def seed_everything(seed: int) -> None:
     """Seed Python, NumPy and PyTorch (all devices) with one number."""
+    import torch
+
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
