@@ -189,12 +189,12 @@ def _face_networks(models_dir: Path, min_score: float) -> tuple[FaceDetector, Fa
     return FaceDetector(models_dir, min_score), FaceMesh(models_dir)
 
 
-def face_tracker(config: Config) -> FaceTracker:
-    """A tracker of the largest face of each shot."""
+def face_tracker(config: Config, choice: FaceChoice | None = None) -> FaceTracker:
+    """A tracker of one face of each shot, the largest unless another one is chosen."""
     faces = config.faces
     settings = TrackerSettings(min_presence=faces.min_presence, cut_threshold=faces.cut_threshold)
     networks = _face_networks(faces.models_dir, faces.min_detection_score)
-    return FaceTracker(*networks, FaceChoice("largest"), settings)
+    return FaceTracker(*networks, choice or FaceChoice("largest"), settings)
 
 
 def is_usable(points: np.ndarray, config: Config) -> bool:
