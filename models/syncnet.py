@@ -250,3 +250,102 @@ def offset_search(visual: torch.Tensor, audio: torch.Tensor, max_shift: int = 15
     best = min(means, key=means.__getitem__)
     median = torch.tensor(list(means.values())).median().item()
     return SyncResult(best, median - means[best], means[best])
+
+
+# The public SyncNet: what the field's LSE-C and LSE-D are measured with.
+PUBLIC_SIDE = 224  # px of its face crop
+PUBLIC_WINDOW = 5  # frames in a window, at 25 fps
+PUBLIC_STEPS, PUBLIC_STEPS_PER_FRAME = 20, 4  # 100 Hz steps of MFCC in a window and in a frame
+PUBLIC_COEFFICIENTS = 13  # MFCCs of a step
+PUBLIC_SHIFT = 15  # frames either way in the search
+
+
+class PublicSyncNet(nn.Module):
+    """SyncNet of Chung and Zisserman 2016 as github.com/joonson/syncnet_python (MIT) has it; 13.6 M parameters.
+
+    Only the architecture is here. Its weights (``syncnet_v2.model``) are the user's to get; names and sizes of the
+    tensors are those of that file, so ``models.checkpoint.load_checked`` fills it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.netcnnaud = nn.Sequential(
+            *_public_layer(nn.Conv2d, 1, 64, 3, padding=1),
+            nn.MaxPool2d(1, stride=1),
+            *_public_layer(nn.Conv2d, 64, 192, 3, padding=1),
+            nn.MaxPool2d(3, stride=(1, 2)),
+            *_public_layer(nn.Conv2d, 192, 384, 3, padding=1),
+            *_public_layer(nn.Conv2d, 384, 256, 3, padding=1),
+            *_public_layer(nn.Conv2d, 256, 256, 3, padding=1),
+            nn.MaxPool2d(3, stride=2),
+            *_public_layer(nn.Conv2d, 256, 512, (5, 4)),
+        )
+        self.netfcaud = _public_head()
+        self.netfclip = _public_head()
+        self.netcnnlip = nn.Sequential(
+            *_public_layer(nn.Conv3d, 3, 96, (PUBLIC_WINDOW, 7, 7), stride=(1, 2, 2)),
+            nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2)),
+            *_public_layer(nn.Conv3d, 96, 256, (1, 5, 5), stride=(1, 2, 2), padding=(0, 1, 1)),
+            nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
+            *_public_layer(nn.Conv3d, 256, 256, (1, 3, 3), padding=(0, 1, 1)),
+            *_public_layer(nn.Conv3d, 256, 256, (1, 3, 3), padding=(0, 1, 1)),
+            *_public_layer(nn.Conv3d, 256, 256, (1, 3, 3), padding=(0, 1, 1)),
+            nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2)),
+            *_public_layer(nn.Conv3d, 256, 512, (1, 6, 6)),
+        )
+
+    def visual(self, frames: torch.Tensor) -> torch.Tensor:
+        """Face crops (B, 3, 5, 224, 224), BGR in 0..255 -> embeddings (B, 1024), of any length."""
+        return self.netfclip(self.netcnnlip(frames).flatten(1))
+
+    def audio(self, mfcc: torch.Tensor) -> torch.Tensor:
+        """Sound (B, 1, 13, 20) -> embeddings (B, 1024), of any length."""
+        return self.netfcaud(self.netcnnaud(mfcc).flatten(1))
+
+    def embed_video(self, frames: torch.Tensor, batch: int = 8) -> torch.Tensor:
+        """Every window of a clip (T, 3, 224, 224), BGR in 0..255, T >= 6 -> (T - 5, 1024).
+
+        The last window is left out, as the original does.
+        """
+        windows = frames.unfold(0, PUBLIC_WINDOW, 1)[:-1].permute(0, 1, 4, 2, 3)
+        return torch.cat([self.visual(part.float()) for part in windows.split(batch)])
+
+    def embed_audio(self, mfcc: torch.Tensor, batch: int = 64) -> torch.Tensor:
+        """Every window of a sound (13, T100) at 100 Hz, T100 >= 20 -> (S, 1024), one for each frame at 25 fps."""
+        windows = mfcc.unfold(1, PUBLIC_STEPS, PUBLIC_STEPS_PER_FRAME).permute(1, 0, 2)
+        return torch.cat([self.audio(part[:, None].float()) for part in windows.split(batch)])
+
+
+def public_offset_search(visual: torch.Tensor, audio: torch.Tensor, max_shift: int = PUBLIC_SHIFT) -> SyncResult:
+    """LSE-C, LSE-D and the offset exactly as the public tool finds them.
+
+    Unlike `offset_search` it averages over all frames at every shift; beyond the ends the sound counts as an embedding
+    of zeros, which makes far shifts of short clips look alike.
+
+    Args:
+        visual, audio: embeddings (n, D) of picture and sound of one clip, one per frame; the longer one is cut.
+        max_shift: largest shift either way, frames.
+
+    Returns:
+        The offset has the sign of `SyncResult`; the tool prints the opposite one.
+    """
+    count = min(len(visual), len(audio))
+    padded = F.pad(audio[:count].float(), (0, 0, max_shift, max_shift))
+    means = torch.stack(
+        [
+            F.pairwise_distance(visual[:count].float(), padded[shift : shift + count]).mean()
+            for shift in range(2 * max_shift + 1)
+        ]
+    )
+    best = int(means.argmin())
+    return SyncResult(best - max_shift, float(means.median() - means[best]), float(means[best]))
+
+
+def _public_layer(kind: type[nn.Module], before: int, after: int, size: int | tuple, **settings: object) -> tuple:
+    """A convolution with bias, its batch norm and ReLU."""
+    norm = nn.BatchNorm2d if kind is nn.Conv2d else nn.BatchNorm3d
+    return kind(before, after, size, **settings), norm(after), nn.ReLU(inplace=True)
+
+
+def _public_head() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(512, 512), nn.BatchNorm1d(512), nn.ReLU(inplace=True), nn.Linear(512, 1024))
