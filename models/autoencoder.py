@@ -70,19 +70,37 @@ class MouthAutoencoder(ModelMixin, ConfigMixin):
         return values.view(1, -1, 1, 1)
 
 
-class PatchDiscriminator(nn.Sequential):
-    """Tells real pictures from decoded ones, patch by patch: (B, 3, H, W) in [-1, 1] -> scores (B, 1, H/8, W/8)."""
+class PatchDiscriminator(nn.Module):
+    """Tells real pictures from drawn ones, patch by patch: (B, 3, H, W) in [-1, 1] -> scores (B, 1, H/8, W/8).
+
+    Args:
+        width: channels of the first layer; H and W are multiples of 8.
+    """
 
     def __init__(self, width: int = 32) -> None:
-        super().__init__(
-            nn.PixelUnshuffle(2),
-            nn.Conv2d(12, width, 3, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(width, 2 * width, 4, stride=2, padding=1),
-            nn.GroupNorm(4, 2 * width),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(2 * width, 4 * width, 4, stride=2, padding=1),
-            nn.GroupNorm(4, 4 * width),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(4 * width, 1, 3, padding=1),
+        super().__init__()
+        self.stages = nn.ModuleList(
+            [
+                nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, width, 3, padding=1), nn.LeakyReLU(0.2)),
+                self._down(width, 2 * width),
+                self._down(2 * width, 4 * width),
+            ]
         )
+        self.last = nn.Conv2d(4 * width, 1, 3, padding=1)
+
+    @staticmethod
+    def _down(before: int, after: int) -> nn.Sequential:
+        convolution = nn.Conv2d(before, after, 4, stride=2, padding=1)
+        return nn.Sequential(convolution, nn.GroupNorm(4, after), nn.LeakyReLU(0.2))
+
+    def score(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Scores (B, 1, H/8, W/8), and the features at 1/2, 1/4 and 1/8 of the side that they come from."""
+        features = []
+        for stage in self.stages:
+            images = stage(images)
+            features.append(images)
+        return self.last(images), features
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Scores only."""
+        return self.score(images)[0]

@@ -13,10 +13,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from data.dataset import ClipCache, StepBatches, clip_probabilities, decode_crops, load_clips, to_tensor
 from models.autoencoder import MouthAutoencoder, PatchDiscriminator
+from training.adversary import fooling_losses, telling_loss
 from training.common import Batch, Losses, Stage, decay_groups, save_picture
+from training.perceptual import PerceptualDifference
 from utils.config import Config
 from utils.data_augmentation import colour_jitter, random_crop
-from utils.helpers import InputError
 
 # The inpainting area of the mouth window, px: where the generator draws and the autoencoder must be best.
 AREA_TOP, AREA_BOTTOM, AREA_LEFT, AREA_RIGHT = 48, 152, 16, 144
@@ -35,7 +36,11 @@ class AutoencoderStage(Stage):
         self.discriminator = PatchDiscriminator(self.settings.discriminator_width).to(device)
         for module in (self.model, self.discriminator):
             module.to(memory_format=torch.channels_last)
-        self._perceptual = self._load_perceptual()
+        self._perceptual = None
+        if self.settings.perceptual_weight > 0:
+            self._perceptual = PerceptualDifference(self.settings.perceptual_network, device)
+        if self.settings.decoder_only:
+            self.model.network.encoder.requires_grad_(False)
         self._validation: torch.Tensor | None = None
 
     def modules(self) -> dict[str, nn.Module]:
@@ -52,7 +57,8 @@ class AutoencoderStage(Stage):
     def training_step(self, batch: Batch, step: int) -> Losses:
         settings = self.settings
         real = batch["frames"].contiguous(memory_format=torch.channels_last)
-        latents = self.model.encode(real)
+        with torch.set_grad_enabled(not settings.decoder_only):
+            latents = self.model.encode(real)
         decoded = self.model.decode(latents)
         weights = batch["weights"]
         losses = {
@@ -61,13 +67,13 @@ class AutoencoderStage(Stage):
             "latents": settings.latent_weight * latents.float().square().mean(),
         }
         if self._perceptual is not None:
-            losses["perceptual"] = settings.perceptual_weight * self._perceptual_difference(decoded, real)
+            losses["perceptual"] = settings.perceptual_weight * self._perceptual(decoded, real)
         adversary = {}
         if settings.adversarial_weight > 0 and step >= settings.adversarial_from_step:
-            losses["adversarial"] = settings.adversarial_weight * self._fool(decoded)
-            adversary["loss_discriminator"] = hinge(
-                self.discriminator(real), self.discriminator(decoded.detach())
-            )
+            fooling, matching = fooling_losses(self.discriminator, decoded, real)
+            losses["adversarial"] = settings.adversarial_weight * fooling
+            losses["matching"] = settings.matching_weight * matching
+            adversary["loss_discriminator"] = telling_loss(self.discriminator, decoded, real)
         total = torch.stack([loss.float() for loss in losses.values()]).sum()
         return {"loss": total, **adversary, **{name: loss.detach() for name, loss in losses.items()}}
 
@@ -92,6 +98,8 @@ class AutoencoderStage(Stage):
     @torch.no_grad()
     def finish(self) -> None:
         """Measure mean and spread of the latents of many people, so that `encode` gives about N(0, 1)."""
+        if self.settings.decoder_only:  # latents must stay what the generator knows
+            return
         mean, std = self.model.latent_mean, self.model.latent_std
         self.model.set_latent_statistics(torch.zeros_like(mean), torch.ones_like(std))
         latents = torch.cat(
@@ -111,29 +119,6 @@ class AutoencoderStage(Stage):
             frames = [decode_crops(clip.directory / "crops.mp4")[[start, start + 8]] for clip, start in pairs]
             self._validation = to_tensor(np.concatenate(frames))
         return self._validation
-
-    def _fool(self, decoded: torch.Tensor) -> torch.Tensor:
-        """The generator's side of the game; its gradient must not reach the discriminator."""
-        self.discriminator.requires_grad_(False)
-        loss = -self.discriminator(decoded).mean()
-        self.discriminator.requires_grad_(True)
-        return loss
-
-    def _load_perceptual(self) -> nn.Module | None:
-        settings = self.settings
-        if settings.perceptual_weight == 0:
-            return None
-        if settings.perceptual_network is None or not settings.perceptual_network.is_file():
-            raise InputError(
-                "training.autoencoder.perceptual_weight needs perceptual_network, the path of a TorchScript file."
-            )
-        return (
-            torch.jit.load(settings.perceptual_network, map_location=self.device).eval().requires_grad_(False)
-        )
-
-    def _perceptual_difference(self, decoded: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        pairs = zip(self._perceptual(decoded), self._perceptual(real), strict=True)
-        return torch.stack([F.l1_loss(ours.float(), theirs.float()) for ours, theirs in pairs]).mean()
 
 
 class CropSampler:
@@ -193,11 +178,6 @@ def pyramid_difference(ours: torch.Tensor, theirs: torch.Tensor, weights: torch.
         total = total + (band.abs() * weights).mean() + 0.5 * (across.mean() + down.mean())
         difference, weights = coarse, F.avg_pool2d(weights, 2)
     return total + (difference.abs() * weights).mean()
-
-
-def hinge(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-    """The discriminator's hinge loss on patch scores of real and decoded pictures."""
-    return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
 
 
 def psnr(squared_error: torch.Tensor) -> torch.Tensor:

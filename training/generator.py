@@ -1,4 +1,8 @@
-"""Training of the generator: flow matching on latents, later also losses on the decoded pixels."""
+"""Training of the generator: flow matching on latents, later also losses on the decoded pixels.
+
+Of the decoded pixels count the absolute difference, the change from frame to frame, the sync network, a perceptual
+difference and a patch discriminator: the first two alone draw the mean of all mouths that fit, which is a soft one.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset, default_collate
 from torch.utils.tensorboard import SummaryWriter
@@ -25,15 +30,19 @@ from latent_diffusion import (
     rim_mask,
     shared_noise,
 )
-from models.autoencoder import MouthAutoencoder
+from models.autoencoder import MouthAutoencoder, PatchDiscriminator
 from models.checkpoint import load_pretrained, load_weights
+from models.speech_model import SpeechContext
 from models.syncnet import SPEECH_STEPS, SyncNetV2
-from training.autoencoder import mouth_weights, psnr
-from training.common import Batch, Losses, Stage, save_picture
+from training.adversary import fooling_losses, telling_loss
+from training.autoencoder import AREA_BOTTOM, AREA_LEFT, AREA_RIGHT, AREA_TOP, mouth_weights, psnr
+from training.common import Batch, Losses, Stage, decay_groups, save_picture
+from training.perceptual import PerceptualDifference
 from utils.config import Config
 
 CONTEXT_S = 0.8  # speech before and after a window: what the speech model can look at
 VALIDATION_WINDOWS = 8
+PERCEPTUAL_EVERY = 4  # frames between two whose features are compared
 
 
 class GeneratorStage(Stage):
@@ -60,10 +69,21 @@ class GeneratorStage(Stage):
         load_weights(self.model.speech, self._weights("speech"))
         self.model.speech.requires_grad_(False)
         self.model.to(device, memory_format=torch.channels_last)
+        self.discriminator = PatchDiscriminator(settings.discriminator_width).to(device, memory_format=torch.channels_last)
+        self._perceptual = None
+        if settings.perceptual_weight > 0:
+            self._perceptual = PerceptualDifference(settings.perceptual_network, device)
         self._mask, self._rim = pixel_mask().to(device), rim_mask().to(device)
         self._cells = cell_weights(settings.outside_weight, settings.mouth_weight).to(device)
         self._pixels = torch.from_numpy(mouth_weights(settings.mouth_weight)).to(device) * self._mask
         self._validation: Batch | None = None
+
+    def modules(self) -> dict[str, nn.Module]:
+        return {"model": self.model, "discriminator": self.discriminator}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        rate = self.settings.discriminator_learning_rate
+        return decay_groups(self.model) + decay_groups(self.discriminator, lr=rate, betas=(0.5, 0.9))
 
     def train_batches(self, rank: int = 0) -> Dataset:
         windows = GeneratorSampler(self.config, self.mouth_shape)
@@ -80,11 +100,16 @@ class GeneratorStage(Stage):
         level = torch.rand(len(frames), device=self.device).clamp_min(0.02)
         level = torch.where(chance[2] < settings.full_noise, torch.ones_like(level), level)
         loss, estimate = self.model.loss(clean, conditions, mixed_noise(clean), level, self._cells)
-        losses = {"flow": loss}
+        losses, adversary = {"flow": loss}, {}
         if self.progress >= settings.pixel_from and step % settings.pixel_every == 0:
-            losses |= self._pixel_losses(batch, estimate, keep_speech)
+            real, drawn = self._decoded(batch, estimate)
+            losses |= self._pixel_losses(real, drawn) | self._sync_loss(batch, drawn, keep_speech)
+            if settings.adversarial_weight > 0 and self.progress >= settings.adversarial_from:
+                seen = self._some_mouths(real), self._some_mouths(drawn)
+                losses |= self._adversarial_losses(*seen)
+                adversary["loss_discriminator"] = telling_loss(self.discriminator, seen[1], seen[0])
         total = torch.stack([value.float() for value in losses.values()]).sum()
-        return {"loss": total, **{name: value.detach() for name, value in losses.items()}}
+        return {"loss": total, **adversary, **{name: value.detach() for name, value in losses.items()}}
 
     def _conditions(
         self,
@@ -96,7 +121,7 @@ class GeneratorStage(Stage):
         if keep_sketch is not None:  # a bent reference shows the shape, too
             reference = torch.where(keep_sketch[:, None, None, None, None], reference, batch["plain"][:, None])
         with torch.no_grad():
-            heard = self.model.predict_shape(batch["speech"], None, batch["times"])
+            heard = self._hear(batch)
         return self.model.conditions(
             self._encode(draft_pictures(frames, reference, self._rim)),
             batch["sketch"],
@@ -106,27 +131,49 @@ class GeneratorStage(Stage):
             keep_sketch,
         )
 
-    def _pixel_losses(self, batch: Batch, estimate: torch.Tensor, keep_speech: torch.Tensor) -> Losses:
-        """Differences of the decoded estimate: of pixels, of their changes in time, of mouth and sound."""
-        settings, count = self.settings, self.settings.pixel_windows
-        real, kept = batch["frames"][:count], keep_speech[:count].float()
-        decoded = self._decode(estimate[:count])
-        mixed = real + self._rim * (decoded - real)
-        error = mixed - real
+    def _decoded(self, batch: Batch, estimate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Real and drawn windows (B, F, 3, 160, 160) of the first samples; the drawn ones are real outside the mask."""
+        real = batch["frames"][: self.settings.pixel_windows]
+        decoded = self._decode(estimate[: self.settings.pixel_windows])
+        return real, real + self._rim * (decoded - real)
+
+    def _pixel_losses(self, real: torch.Tensor, drawn: torch.Tensor) -> Losses:
+        """Differences of pixels, of their changes in time, and of features."""
+        settings, error = self.settings, drawn - real
         losses = {
             "pixel": settings.pixel_weight * (error.abs() * self._pixels).mean(),
             "temporal": settings.temporal_weight * (error.diff(dim=1).abs() * self._pixels).mean(),
         }
-        if self.syncnet is not None:
-            fit = self._fit(mixed, batch["speech"][:count], batch["times"][:count])
-            losses["sync"] = settings.sync_weight * ((1 - fit) * kept).sum() / kept.sum().clamp_min(1)
+        if self._perceptual is not None:
+            seen = (self._some_mouths(frames, PERCEPTUAL_EVERY) for frames in (drawn, real))
+            losses["perceptual"] = settings.perceptual_weight * self._perceptual(*seen)
         return losses
+
+    def _sync_loss(self, batch: Batch, drawn: torch.Tensor, keep_speech: torch.Tensor) -> Losses:
+        """How badly mouth and sound fit; samples that were not told the speech do not count."""
+        if self.syncnet is None:
+            return {}
+        count = len(drawn)
+        kept = keep_speech[:count].float()
+        fit = self._fit(drawn, batch["speech"][:count], batch["times"][:count])
+        return {"sync": self.settings.sync_weight * ((1 - fit) * kept).sum() / kept.sum().clamp_min(1)}
+
+    def _adversarial_losses(self, real: torch.Tensor, drawn: torch.Tensor) -> Losses:
+        fooling, matching = fooling_losses(self.discriminator, drawn, real)
+        settings = self.settings
+        return {"adversarial": settings.adversarial_weight * fooling, "matching": settings.matching_weight * matching}
+
+    @staticmethod
+    def _some_mouths(frames: torch.Tensor, every: int = 2) -> torch.Tensor:
+        """The generated area of some frames (N, 3, 104, 128); neighbours are too alike to be worth it."""
+        area = frames[:, ::every, :, AREA_TOP:AREA_BOTTOM, AREA_LEFT:AREA_RIGHT]
+        return area.flatten(0, 1).contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def validate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
         batch = self._validation_batch()
         frames = batch["frames"]
-        heard = self.model.predict_shape(batch["speech"], None, batch["times"])
+        heard = self._hear(batch)
         shapes = {"true": batch["shape"], "predicted": heard.shape.float()}
         drawn = {name: self._sample(self._with_shape(batch, shape)) for name, shape in shapes.items()}
         quality = psnr_in((drawn["true"] - frames).flatten(0, 1), self._mask)
@@ -144,6 +191,10 @@ class GeneratorStage(Stage):
         # The last weights count as the best: training ends long before it overfits, and the losses that come in
         # late trade a little PSNR for sync.
         return {**metrics, "score": float(step)}
+
+    def _hear(self, batch: Batch) -> SpeechContext:
+        more = {name: batch[name] for name in ("activity", "resting")}
+        return self.model.predict_shape(batch["speech"], None, batch["times"], **more)
 
     def _sample(self, batch: Batch) -> torch.Tensor:
         """Windows generated as in use, (B, F, 3, 160, 160)."""

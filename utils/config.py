@@ -60,6 +60,7 @@ class SpeechModel(Section):
     phonemes: PositiveInt
     shape_coefficients: PositiveInt
     dropout: float = Fraction
+    knows_rest: bool
 
 
 class GeneratorModel(Section):
@@ -127,6 +128,8 @@ class AutoencoderTraining(StageConfig):
     latent_weight: NonNegativeFloat
     adversarial_weight: NonNegativeFloat
     adversarial_from_step: int = Field(ge=0)
+    matching_weight: NonNegativeFloat
+    decoder_only: bool
     discriminator_learning_rate: PositiveFloat
     discriminator_width: PositiveInt
     colour_jitter: float = Fraction
@@ -173,6 +176,13 @@ class GeneratorTraining(StageConfig):
     pixel_weight: NonNegativeFloat
     sync_weight: NonNegativeFloat
     temporal_weight: NonNegativeFloat
+    perceptual_weight: NonNegativeFloat
+    perceptual_network: Path | None
+    adversarial_weight: NonNegativeFloat
+    adversarial_from: float = Fraction
+    matching_weight: NonNegativeFloat
+    discriminator_learning_rate: PositiveFloat
+    discriminator_width: PositiveInt
 
 
 class TrainingConfig(Section):
@@ -226,6 +236,30 @@ class PreprocessConfig(Section):
     min_sync_confidence: NonNegativeFloat
 
 
+class ServiceConfig(Section):
+    data_dir: Path
+    media: MediaLimits
+    max_text: PositiveInt
+    max_queue: PositiveInt
+    max_jobs_per_key: PositiveInt
+    max_run_s: PositiveFloat
+    max_attempts: PositiveInt
+    lease_s: float = Field(ge=3.0)
+    keep_h: PositiveFloat
+    min_free_gb: NonNegativeFloat
+    upload_idle_s: PositiveFloat
+    upload_max_s: PositiveFloat
+    api_keys_file: Path
+    allowed_hosts: tuple[str, ...]
+    allowed_origins: tuple[str, ...]
+    webhook_origins: tuple[str, ...]
+    webhook_attempts: PositiveInt
+    c2pa_certificate: Path | None
+    c2pa_key: Path | None
+    c2pa_algorithm: Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"]
+    c2pa_time_server: str | None
+
+
 class Config(Section):
     """The whole configuration. `config.model` is the chosen size's part of `models`."""
 
@@ -237,6 +271,7 @@ class Config(Section):
     media: MediaLimits
     faces: FacesConfig
     preprocess: PreprocessConfig
+    service: ServiceConfig
 
     @property
     def model(self) -> ModelSizes:
