@@ -33,7 +33,9 @@ from models.checkpoint import load_pretrained
 from models.face_encoder import FaceEncoder
 from models.precision import fast_dtype
 from models.speech_model import SpeechContext, SpeechModel
+from models.speech_track import SpeechTrack
 from models.temporal_encoder import STEP_RATE
+from models.voice_activity import VoiceActivity
 
 LATENT_SIDE, CELL = 20, 8  # the 160 px window in latent cells of 8 px
 MASK_ROWS, MASK_COLUMNS = slice(6, 19), slice(2, 18)  # cells that are generated
@@ -141,10 +143,10 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
         self.register_buffer("mask", latent_mask(), persistent=False)
 
     def predict_shape(
-        self, speech: torch.Tensor | None, phonemes: torch.Tensor | None, times: torch.Tensor, **present: torch.Tensor
+        self, speech: torch.Tensor | None, phonemes: torch.Tensor | None, times: torch.Tensor, **more: torch.Tensor
     ) -> SpeechContext:
         """Tokens and mouth shape of frames; see `SpeechModel.forward`."""
-        return self.speech(speech, phonemes, times, **present)
+        return self.speech(speech, phonemes, times, **more)
 
     def conditions(
         self,
@@ -306,6 +308,7 @@ class LipSyncModel:
 
     Args:
         speech_encoder: sound -> features.
+        voice_activity: sound -> whether somebody speaks.
         autoencoder: pixels <-> latents.
         generator: the inpainter with its speech model.
         mouth_shape: coefficients <-> points.
@@ -315,6 +318,7 @@ class LipSyncModel:
     def __init__(
         self,
         speech_encoder: SpeechEncoder,
+        voice_activity: VoiceActivity,
         autoencoder: MouthAutoencoder,
         generator: LatentLipDiffusion,
         mouth_shape: MouthShape,
@@ -324,6 +328,7 @@ class LipSyncModel:
         self.dtype = fast_dtype(self.device)
         self.mouth_shape = mouth_shape
         self._speech_encoder = speech_encoder.to(self.device)
+        self._voice_activity = voice_activity.to(self.device)
         # The small speech model stays in float32; pictures go through the fast format.
         self._speech = copy.deepcopy(generator.speech).to(self.device, torch.float32).eval()
         self._autoencoder = self._fast(autoencoder)
@@ -332,7 +337,7 @@ class LipSyncModel:
 
     @classmethod
     def load(cls, directory: str | Path, size: str = "lite", device: torch.device | str = "cpu") -> LipSyncModel:
-        """Load `whisper_tiny_en_encoder/`, `mouth_shape/`, `<size>/autoencoder/` and `<size>/generator/`.
+        """Load `whisper_tiny_en_encoder/`, `voice_activity/`, `mouth_shape/` and the networks of the size.
 
         Raises:
             InputError: a folder is missing or its weights do not fit its settings.
@@ -340,29 +345,33 @@ class LipSyncModel:
         directory = Path(directory)
         return cls(
             SpeechEncoder.from_pretrained(directory / "whisper_tiny_en_encoder"),
+            VoiceActivity.from_pretrained(directory / "voice_activity"),
             load_pretrained(MouthAutoencoder, directory / size / "autoencoder"),
             load_pretrained(LatentLipDiffusion, directory / size / "generator"),
             MouthShape.load(directory / "mouth_shape"),
             device,
         )
 
-    def speech_features(self, samples: np.ndarray) -> np.ndarray:
-        """Features (T, 5, 384) at 50 Hz of mono sound (N,) at 16 kHz, any level."""
-        return self._speech_encoder.features(samples)
+    def hear(self, samples: np.ndarray) -> SpeechTrack:
+        """Listen to a whole sound: mono (N,) at 16 kHz, any level."""
+        return SpeechTrack(self._speech_encoder.features(samples), self._voice_activity.track(samples))
 
     @torch.inference_mode()
-    def predict_shape(self, features: np.ndarray, times: np.ndarray, block: int = 500) -> np.ndarray:
+    def predict_shape(
+        self, speech: SpeechTrack, times: np.ndarray, resting: float | None = None, block: int = 500
+    ) -> np.ndarray:
         """Mouth shape of frames.
 
         Args:
-            features: (T, 5, 384) of the whole sound.
+            speech: the whole sound.
             times: seconds of the frames from the start of the sound (F,), rising.
+            resting: gap between the lips of the person's resting mouth, window px; None = an average one.
             block: frames computed at once; does not change the result.
 
         Returns:
             (F, K) float32.
         """
-        parts = [self._hear(features, times[i : i + block]).shape[0] for i in range(0, len(times), block)]
+        parts = [self._attend(speech, times[i : i + block], resting).shape[0] for i in range(0, len(times), block)]
         return torch.cat(parts).float().cpu().numpy()
 
     @torch.inference_mode()
@@ -385,7 +394,7 @@ class LipSyncModel:
         window: np.ndarray,
         references: References,
         points: np.ndarray,
-        features: np.ndarray,
+        speech: SpeechTrack,
         times: np.ndarray,
         steps: int = 2,
         guidance: float = 1.0,
@@ -397,7 +406,7 @@ class LipSyncModel:
             window: uint8 (F, 160, 160, 3) mouth windows of successive frames, F up to 32.
             references: of the same person.
             points: where lips and jaw shall be (F, P, 2), window px.
-            features: (T, 5, 384) of the whole sound.
+            speech: the whole sound.
             times: seconds of the frames from the start of the sound (F,).
             steps: network passes.
             guidance: exaggeration of what the speech asks for; 1 = off and fastest.
@@ -411,7 +420,7 @@ class LipSyncModel:
         bent = bend_to_shape(references.pictures[chosen], references.points[chosen], points)
         sketch = self.mouth_shape.sketch(points)
         drawn = self._maps(sketch) / 255
-        heard = self._hear(features, times).tokens.to(self.dtype)
+        heard = self._attend(speech, times).tokens.to(self.dtype)
         others = (drawn[None], heard, references.tokens)
         draft = self._draft(images, self._images(bent))
         conditions = self._generator.conditions(draft, *others)
@@ -436,15 +445,19 @@ class LipSyncModel:
         rim = self._rim[0, :, :, None].cpu().numpy()
         return np.round(window + rim * (mouths.astype(np.float32) - window)).astype(np.uint8)
 
-    def _hear(self, features: np.ndarray, times: np.ndarray) -> SpeechContext:
+    def _attend(self, speech: SpeechTrack, times: np.ndarray, resting: float | None = None) -> SpeechContext:
         """Tokens and shape of frames from the part of the sound that can influence them, batch of one."""
         margin = self._speech.context_steps + self._speech.config.tokens_per_frame
-        last = max(len(features) - 1, 0)
+        last = max(len(speech) - 1, 0)
         first = int(np.clip(np.floor(times.min() * STEP_RATE) - margin, 0, last))
-        stop = int(np.clip(np.ceil(times.max() * STEP_RATE) + margin, first + 1, len(features)))
-        part = torch.from_numpy(np.asarray(features[first:stop], np.float32)).to(self.device)
-        moved = torch.from_numpy((times - first / STEP_RATE).astype(np.float32)).to(self.device)
-        return self._speech(part[None], None, moved[None])
+        stop = int(np.clip(np.ceil(times.max() * STEP_RATE) + margin, first + 1, len(speech)))
+        part = speech.part(first, stop)
+        features, activity, moved = (
+            torch.from_numpy(np.asarray(values, np.float32)[None]).to(self.device)
+            for values in (part.features, part.activity, times - first / STEP_RATE)
+        )
+        gap = None if resting is None else torch.tensor([resting], device=self.device)
+        return self._speech(features, None, moved, activity=activity, resting=gap)
 
     def _maps(self, images: np.ndarray) -> torch.Tensor:
         """uint8 (F, H, W, 3) -> (F, 3, H, W) in [0, 255]."""

@@ -19,7 +19,7 @@ import torch
 from scipy.io import wavfile
 from torch.utils.data import Dataset, default_collate
 
-from faces.mouth_shape import MouthShape
+from faces.mouth_shape import MouthShape, mouth_opening
 from models.audio_encoder import log_mel
 from utils import data_augmentation
 from utils.config import DataConfig
@@ -178,6 +178,19 @@ def clip_speech(clip: Clip) -> Array:
     return np.load(path, mmap_mode="r")
 
 
+def clip_activity(clip: Clip) -> Array:
+    """Chance (T50,) float32 that somebody speaks, at the steps of the speech features; the same for all variants."""
+    path = clip.directory / "activity.npy"
+    if not path.is_file():
+        raise InputError(f"No voice activity {path}: run data/preprocess.py again; it adds what is missing.")
+    return np.load(path).astype(np.float32)
+
+
+def resting_gap(base: Array) -> np.float32:
+    """Gap between the inner lips of a person's resting mouth, px, from how it lies in each frame (T, P, 2)."""
+    return np.float32(np.median(mouth_opening(base.astype(np.float32))))
+
+
 def clip_samples(clip: Clip) -> Array:
     """The clip's sound, float32 (N,) in [-1, 1] at 16 kHz."""
     _, samples = wavfile.read(clip.directory / "audio.wav")
@@ -199,6 +212,8 @@ class ClipDataset:
         shape (F, K), reference_shapes (R, K): coefficients; base (F, P, 2): the resting mouth, window px
         reference_points (R, P, 2): lips and jaw of the references, window px
         speech (T, 5, 384) float32 at 50 Hz, of which the first `speech_steps` are real and the rest is zero
+        activity (T,) float32: chance that somebody speaks, at the same steps
+        resting: gap between the inner lips of the person's resting mouth, window px
         times (F,): starts of the frames, seconds since the start of `speech`
         person: id
 
@@ -248,6 +263,7 @@ class ClipDataset:
             "reference_shapes": torch.from_numpy(shapes),
             "reference_points": torch.from_numpy(self._mouth_shape.decode(shapes, rest)),
             "base": torch.from_numpy(base),
+            "resting": resting_gap(content["base"]),
             **self._speech(clip, start, random),
             "person": clip.person,
         }
@@ -288,10 +304,13 @@ class ClipDataset:
         real = np.asarray(track[first : first + steps], dtype=np.float32)
         speech = np.zeros((steps, *real.shape[1:]), np.float32)
         speech[: len(real)] = real
+        activity = np.zeros(steps, np.float32)
+        activity[: len(real)] = clip_activity(clip)[first : first + steps]
         frames = np.arange(start, start + self._config.window) + clip.offset
         times = frames / self._config.fps - first / SPEECH_RATE
         return {
             "speech": torch.from_numpy(speech),
+            "activity": torch.from_numpy(activity),
             "speech_steps": len(real),
             "times": torch.from_numpy(times.astype(np.float32)),
         }

@@ -10,6 +10,7 @@ exist, and ``manifest.tsv`` for people, languages and sources). Writes ``output_
     audio.wav    mono 16 kHz, starting with the first frame
     tracks.npz   points (T,468,2), shape (T,K), base (T,P,2), pose (T,3) degrees, matrix (T,2,3), valid (T,)
     speech.npy   (V,T50,5,384) float16, V copies of the speech features: clean, then altered
+    activity.npy (T50,) float16, chance that somebody speaks; the copies have the same timing
     meta.json    who, which language, which text, from where, how many frames; by how many of them the sound is
                  off, once there is a trained sync network in ``<weights_dir>/<size>/syncnet``
 
@@ -368,6 +369,28 @@ def write_speech(folder: Path, encoder_dir: Path, variants: int) -> None:
 
 
 @functools.cache
+def _voice_activity(folder: Path):
+    """One voice activity network a worker process."""
+    import torch
+
+    from models.voice_activity import VoiceActivity
+
+    torch.set_num_threads(1)
+    return VoiceActivity.from_pretrained(folder)
+
+
+def write_activity(folder: Path, network: Path) -> None:
+    """Also in the third pass: the chance that somebody speaks, as float16 (T50,)."""
+    target = folder / "activity.npy"
+    if target.is_file():
+        return
+    samples, _ = soundfile.read(folder / "audio.wav", dtype="float32")
+    scratch = folder / ".activity.part.npy"
+    np.save(scratch, _voice_activity(network).track(samples).astype(np.float16))
+    scratch.replace(target)
+
+
+@functools.cache
 def _sync_network(folder: Path):
     """One sync network a worker process."""
     import torch
@@ -450,6 +473,7 @@ def preprocess(raw: Path, output: Path, config: Config, splits: tuple[str, ...],
     encoder = config.inference.weights_dir / "whisper_tiny_en_encoder"
     folders = [folder for split in splits for folder in clip_folders(output, split)]
     run_pool([(f, encoder, config.preprocess.speech_variants) for f in folders], write_speech, workers, "speech")
+    run_pool([(f, config.inference.weights_dir / "voice_activity") for f in folders], write_activity, workers, "voice")
     network = config.inference.weights_dir / config.size / "syncnet"
     if network.is_dir():
         run_pool([(folder, network, config.preprocess) for folder in folders], check_sync, workers, "sync")

@@ -61,6 +61,7 @@ class SpeechFusion(nn.Module):
         reach: steps that a step may look to each side for its phonemes.
         phonemes: size of the phoneme inventory; id 0 is silence.
         dropout: fraction of dropped input channels; a whole hidden state is dropped with half that chance.
+        with_activity: the sound comes with voice activity.
     """
 
     def __init__(
@@ -72,10 +73,14 @@ class SpeechFusion(nn.Module):
         reach: int,
         phonemes: int,
         dropout: float,
+        with_activity: bool = False,
     ) -> None:
         super().__init__()
         self.dropout = dropout
         self.adapter = nn.Linear(feature_layers * feature_width, width)
+        self.pause = nn.Linear(1, width, bias=False) if with_activity else None
+        if with_activity:
+            nn.init.zeros_(self.pause.weight)
         self.local = nn.Conv1d(width, width, 3, padding=1)
         self.embedding = nn.Embedding(phonemes, width)
         self.cross = CrossModalAttention(width, heads, reach)
@@ -89,13 +94,15 @@ class SpeechFusion(nn.Module):
         phonemes: torch.Tensor | None,
         has_speech: torch.Tensor | None = None,
         has_phonemes: torch.Tensor | None = None,
+        activity: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Fuse the two.
 
         Args:
             speech: (B, T, feature_layers, feature_width), or None.
-            phonemes: ids (B, T), or None. At least one of the two must be given.
+            phonemes: ids (B, T), or their probabilities (B, T, N), or None. At least one of the two must be given.
             has_speech, has_phonemes: (B,) bool, False for samples whose values must be ignored. None = all present.
+            activity: (B, T) chance that somebody speaks, in [0, 1]; None = somebody always does.
 
         Returns:
             The fused sequence (B, T, D) and the gate (B, T) in [0, 1]: the weight of the sound.
@@ -103,12 +110,12 @@ class SpeechFusion(nn.Module):
         if speech is None and phonemes is None:
             raise ValueError("SpeechFusion needs speech features or phonemes.")
         batch, length = (speech if speech is not None else phonemes).shape[:2]
-        sound, has_speech = self._sound(speech, has_speech, batch, length)
+        sound, has_speech = self._sound(speech, has_speech, activity, batch, length)
         if phonemes is None:
             text = self.no_phonemes.expand(batch, length, -1)
             has_phonemes = torch.zeros(batch, dtype=torch.bool, device=text.device)
         else:
-            text = self.cross(sound, self.embedding(phonemes))
+            text = self.cross(sound, self._embed(phonemes))
             if has_phonemes is None:
                 has_phonemes = torch.ones(batch, dtype=torch.bool, device=text.device)
             text = torch.where(has_phonemes[:, None, None], text, self.no_phonemes)
@@ -117,14 +124,25 @@ class SpeechFusion(nn.Module):
         gate = torch.where(has_speech[:, None] | ~has_phonemes[:, None], gate, torch.zeros_like(gate))
         return gate[..., None] * sound + (1 - gate[..., None]) * text, gate
 
+    def _embed(self, phonemes: torch.Tensor) -> torch.Tensor:
+        """Ids (B, T), or probabilities (B, T, N) from a recogniser, to (B, T, D)."""
+        return phonemes @ self.embedding.weight if phonemes.is_floating_point() else self.embedding(phonemes)
+
     def _sound(
-        self, speech: torch.Tensor | None, has_speech: torch.Tensor | None, batch: int, length: int
+        self,
+        speech: torch.Tensor | None,
+        has_speech: torch.Tensor | None,
+        activity: torch.Tensor | None,
+        batch: int,
+        length: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The adapted sound (B, T, D), missing samples replaced, and which samples have any (B,)."""
         if speech is None:
             missing = torch.zeros(batch, dtype=torch.bool, device=self.no_sound.device)
             return self.no_sound.expand(batch, length, -1), missing
         sound = self.adapter(self._drop(speech).flatten(2))
+        if self.pause is not None and activity is not None:
+            sound = sound + self.pause(1 - activity[..., None])
         sound = sound + F.gelu(self.local(sound.transpose(1, 2))).transpose(1, 2)
         if has_speech is None:
             return sound, torch.ones(batch, dtype=torch.bool, device=sound.device)

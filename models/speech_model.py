@@ -41,6 +41,7 @@ class SpeechModel(ModelMixin, ConfigMixin):
         phonemes: size of the phoneme inventory, 0 = silence.
         shape_coefficients: numbers of the mouth shape.
         dropout: fraction of activations dropped.
+        knows_rest: the model also takes voice activity and the gap of the person's resting mouth.
     """
 
     @register_to_config
@@ -56,11 +57,14 @@ class SpeechModel(ModelMixin, ConfigMixin):
         phonemes: int = 128,
         shape_coefficients: int = 10,
         dropout: float = 0.3,
+        knows_rest: bool = False,
     ) -> None:
         super().__init__()
         reach = max(1, round(reach_s * STEP_RATE))
-        self.fusion = SpeechFusion(feature_layers, feature_width, width, heads, reach, phonemes, dropout)
-        self.temporal = TemporalEncoder(width, layers, heads, reach, tokens_per_frame, shape_coefficients, dropout)
+        self.fusion = SpeechFusion(feature_layers, feature_width, width, heads, reach, phonemes, dropout, knows_rest)
+        self.temporal = TemporalEncoder(
+            width, layers, heads, reach, tokens_per_frame, shape_coefficients, dropout, knows_rest
+        )
         self.register_buffer("shape_gain", torch.ones(shape_coefficients))
 
     @property
@@ -76,15 +80,19 @@ class SpeechModel(ModelMixin, ConfigMixin):
         times: torch.Tensor,
         has_speech: torch.Tensor | None = None,
         has_phonemes: torch.Tensor | None = None,
+        activity: torch.Tensor | None = None,
+        resting: torch.Tensor | None = None,
     ) -> SpeechContext:
         """Read speech and phonemes at the times of frames.
 
         Args:
             speech: (B, T, layers, width) features at 50 Hz, or None.
-            phonemes: ids (B, T) at 50 Hz, or None; one of the two must be given.
+            phonemes: ids (B, T) or their probabilities (B, T, N) at 50 Hz, or None; one of the two must be given.
             times: (B, F) seconds from the first step's start.
             has_speech, has_phonemes: (B,) bool, False = ignore that sample's values.
+            activity: (B, T) chance that somebody speaks, in [0, 1]; None = somebody always does.
+            resting: (B,) gap between the inner lips of the person's resting mouth, window px; None = average.
         """
-        fused, gate = self.fusion(speech, phonemes, has_speech, has_phonemes)
-        tokens, shape = self.temporal(fused, times)
+        fused, gate = self.fusion(speech, phonemes, has_speech, has_phonemes, activity)
+        tokens, shape = self.temporal(fused, times, resting)
         return SpeechContext(tokens, shape * self.shape_gain, gate)

@@ -50,6 +50,30 @@ class LocalAttentionBlock(nn.Module):
         return bias.masked_fill(apart.abs() > self.reach, float("-inf"))
 
 
+class PersonScale(nn.Module):
+    """Suits the channels before the shape's last layer to a person whose mouth rests more or less open.
+
+    Coefficients are relative to the resting mouth: to close it, and to speak, one who rests with open lips moves
+    further than one who rests with closed ones. Starts as no change.
+
+    Args:
+        width: channels.
+    """
+
+    USUAL_GAP_PX, GAP_SPREAD_PX = 6.0, 4.0  # of resting mouths, roughly the median and the spread of 83 people
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gap = nn.Linear(1, 2 * width, bias=False)
+        nn.init.zeros_(self.gap.weight)
+
+    def forward(self, x: torch.Tensor, resting: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) and the gaps of the resting mouths (B,) in window px -> (B, T, D)."""
+        gap = (resting - self.USUAL_GAP_PX) / self.GAP_SPREAD_PX
+        shift, scale = self.gap(gap[:, None, None].to(x.dtype)).chunk(2, dim=-1)
+        return x * (1 + scale) + shift
+
+
 class TemporalEncoder(nn.Module):
     """Blocks of local attention, then what each video frame needs, read off by its time in seconds.
 
@@ -61,10 +85,19 @@ class TemporalEncoder(nn.Module):
         tokens: tokens for each frame, 20 ms apart and centred on it.
         coefficients: numbers of the mouth shape.
         dropout: fraction of activations dropped.
+        with_person: the gap of the person's resting mouth is known.
     """
 
     def __init__(
-        self, width: int, layers: int, heads: int, reach: int, tokens: int, coefficients: int, dropout: float
+        self,
+        width: int,
+        layers: int,
+        heads: int,
+        reach: int,
+        tokens: int,
+        coefficients: int,
+        dropout: float,
+        with_person: bool = False,
     ) -> None:
         super().__init__()
         self.tokens = tokens
@@ -73,13 +106,17 @@ class TemporalEncoder(nn.Module):
         self.shape_head = nn.Sequential(
             nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, coefficients)
         )
+        self.person = PersonScale(width) if with_person else None
 
-    def forward(self, fused: torch.Tensor, times: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, fused: torch.Tensor, times: torch.Tensor, resting: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Encode the sequence and read it at the frames' times.
 
         Args:
             fused: (B, T, D) at 50 Hz; step k is centred at (k + 0.5) / 50 s.
             times: seconds of each frame (B, F); outside the sequence the first or last step counts.
+            resting: (B,) gap between the inner lips of the person's resting mouth, window px; None = usual.
 
         Returns:
             Tokens (B, F, L, D) and mouth shape (B, F, K).
@@ -89,7 +126,10 @@ class TemporalEncoder(nn.Module):
         sequence = self.norm(fused)
         offsets = torch.arange(self.tokens, device=times.device) - (self.tokens - 1) / 2
         tokens = read_at(sequence, times[..., None] + offsets / STEP_RATE)
-        return tokens, read_at(self.shape_head(sequence), times)
+        hidden = self.shape_head[0](sequence)
+        if self.person is not None and resting is not None:
+            hidden = self.person(hidden, resting)
+        return tokens, read_at(self.shape_head[1:](hidden), times)
 
 
 def read_at(sequence: torch.Tensor, times: torch.Tensor) -> torch.Tensor:

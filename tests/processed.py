@@ -40,6 +40,7 @@ def write_clip(folder: Path, person: str, skin: np.ndarray, frames: int, random:
     speech = 0.1 * random.normal(size=(1, 2 * frames, *SPEECH_SHAPE))
     speech[..., :48] += np.repeat(curve, 2)[None, :, None, None]
     np.save(folder / "speech.npy", speech.astype(np.float16))
+    np.save(folder / "activity.npy", np.repeat(curve > -1.5, 2).astype(np.float16))
     np.savez(
         folder / "tracks.npz",
         points=np.zeros((frames, 468, 2), np.float16),

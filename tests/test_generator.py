@@ -298,7 +298,7 @@ class TestLipSyncModel:
     @pytest.fixture(scope="class")
     def scene(self, model) -> dict:
         random = np.random.default_rng(0)
-        features = model.speech_features(random.normal(size=4 * 16000).astype(np.float32) * 0.1)
+        speech = model.hear(random.normal(size=4 * 16000).astype(np.float32) * 0.1)
         images = random.integers(0, 256, (8, 160, 160, 3), dtype=np.uint8)
         references = random.integers(0, 256, (2, 160, 160, 3), dtype=np.uint8)
         points = np.repeat(resting_mouth()[None], 8, axis=0).astype(np.float32)
@@ -306,7 +306,7 @@ class TestLipSyncModel:
             "window": images,
             "references": model.prepare_references(references, points[:2], np.zeros((2, 10), np.float32)),
             "points": points,
-            "features": features,
+            "speech": speech,
             "times": 1 + np.arange(8) / 30,
         }
 
@@ -335,12 +335,12 @@ class TestLipSyncModel:
 
     def test_shape_does_not_depend_on_the_block(self, model, scene):
         times = np.arange(80) / 25
-        whole = model.predict_shape(scene["features"], times)
+        whole = model.predict_shape(scene["speech"], times)
         assert whole.shape == (80, 10)
-        np.testing.assert_allclose(model.predict_shape(scene["features"], times, block=7), whole, atol=1e-4)
+        np.testing.assert_allclose(model.predict_shape(scene["speech"], times, block=7), whole, atol=1e-4)
 
     def test_frames_beyond_the_sound_are_allowed(self, model, scene):
-        assert np.isfinite(model.predict_shape(scene["features"], np.array([3.9, 4.5, 20.0]))).all()
+        assert np.isfinite(model.predict_shape(scene["speech"], np.array([3.9, 4.5, 20.0]))).all()
 
     def test_missing_part_is_named(self, tmp_path):
         with pytest.raises(InputError, match="whisper_tiny_en_encoder"):

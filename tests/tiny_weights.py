@@ -21,7 +21,7 @@ def write_tiny_weights(folder: Path) -> Path:
     MouthAutoencoder(**model.autoencoder.model_dump()).save_pretrained(folder / "debug" / "autoencoder")
     generator = LatentLipDiffusion(speech_settings=model.speech.model_dump(), **model.generator.model_dump())
     generator.save_pretrained(folder / "debug" / "generator")
-    for name in ("whisper_tiny_en_encoder", "mouth_shape"):
+    for name in ("whisper_tiny_en_encoder", "voice_activity", "mouth_shape"):
         (folder / name).symlink_to(REPO / "pretrained" / name, target_is_directory=True)
     return folder
 
