@@ -1,0 +1,132 @@
+"""Scores lip-sync results against real videos; prints a table, writes JSON and a report that opens by double click.
+
+    python evaluate.py --results DIR --ground_truth DIR [--report report.html] [--json scores.json]
+    python evaluate.py --self_reenactment raw/test/videos --cross raw/test/videos --clips 200 --workers 2
+
+The first form scores videos of any program (each has the name of its real video). The second one runs this program
+first: ``--self_reenactment`` gives every clip its own speech, so that the result should be the clip; ``--cross`` gives
+it another person's. Videos made on the way stay in ``--output`` and are not made again: after an interruption the same
+command goes on. Needs ``pip install -r requirements-eval.txt``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+from evaluation.clips import find_clips, pair_with_speech, pair_with_truth
+from evaluation.features import check_packages
+from evaluation.run import GIVEN, NEW, OWN, Job, Settings, score_all
+from evaluation.totals import as_json, as_text, summarise
+from utils.config import load_config
+from utils.helpers import InputError, atomic_path
+
+SHEET_CLIPS = 12  # clips with pictures in the report
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    what = parser.add_argument_group("what is scored")
+    what.add_argument("--results", type=Path, metavar="DIR", help="videos to score, named as their real videos")
+    what.add_argument("--ground_truth", type=Path, metavar="DIR", help="the real videos")
+    what.add_argument("--self_reenactment", type=Path, metavar="DIR", help="real videos that get their own speech")
+    what.add_argument("--cross", type=Path, metavar="DIR", help="real videos that get another person's speech")
+    what.add_argument("--clips", type=int, metavar="N", help="only so many clips, evenly spread over the people")
+    what.add_argument("--seed", type=int, default=0, help="of the choice of new speech (default: %(default)s)")
+    what.add_argument("--adapt", metavar="TIME", help="also with adaptation to the speaker, for example 60s")
+    what.add_argument("--adapt_clips", type=int, metavar="N", help="adaptation for only so many clips (default: all)")
+    output = parser.add_argument_group("output")
+    output.add_argument("--report", type=Path, metavar="FILE", help="report to write, .html")
+    output.add_argument("--json", type=Path, metavar="FILE", help="scores of every clip and in total")
+    output.add_argument(
+        "--output", type=Path, default=Path("outputs/evaluation"), help="where videos go that are made (%(default)s)"
+    )
+    machine = parser.add_argument_group("networks and machine")
+    machine.add_argument("--judge", type=Path, metavar="DIR", help="the judge (default: syncnet_judge of the weights)")
+    machine.add_argument("--public_syncnet", type=Path, metavar="FILE", help="syncnet_v2.model: for its LSE-C, LSE-D")
+    machine.add_argument("--config", type=Path, default=Path("model_config.yaml"), help="settings (%(default)s)")
+    machine.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: %(default)s)")
+    return parser.parse_args(arguments)
+
+
+def given_jobs(args: argparse.Namespace) -> list[Job]:
+    """One job for each result that has a real video of the same name."""
+    pairs = pair_with_truth(args.results, args.ground_truth)[: args.clips]
+    return [Job(clip, (GIVEN,), result=result, sheet=i < SHEET_CLIPS) for i, (result, clip) in enumerate(pairs)]
+
+
+def own_jobs(args: argparse.Namespace) -> list[Job]:
+    """One job for each clip that this program is run on; both comparisons at once where both take the same folder."""
+    modes: dict[Path, tuple[str, ...]] = {}
+    for mode, folder in ((OWN, args.self_reenactment), (NEW, args.cross)):
+        if folder is not None:
+            modes[folder.resolve()] = (*modes.get(folder.resolve(), ()), mode)
+    jobs = []
+    for folder, chosen in modes.items():
+        clips = find_clips(folder, args.clips)
+        speech = pair_with_speech(clips, args.seed) if NEW in chosen else {}
+        adapted = 0 if not args.adapt else len(clips) if args.adapt_clips is None else args.adapt_clips
+        for i, clip in enumerate(clips):
+            sheet, new = i < SHEET_CLIPS, speech.get(clip.video.name)
+            jobs.append(Job(clip, chosen, speech=new, adapted=i < adapted, sheet=sheet))
+    return jobs
+
+
+def find_jobs(args: argparse.Namespace) -> list[Job]:
+    """What the command line asks for.
+
+    Raises:
+        InputError: it asks for nothing, or for both forms at once.
+    """
+    given, own = args.results or args.ground_truth, args.self_reenactment or args.cross
+    if bool(given) == bool(own) or bool(args.results) != bool(args.ground_truth):
+        raise InputError("Give either --results with --ground_truth, or --self_reenactment and/or --cross.")
+    if args.clips is not None and args.clips < 1:
+        raise InputError(f"The number of clips must be 1 or more, not {args.clips}.")
+    if args.workers < 1:
+        raise InputError(f"The number of processes must be 1 or more, not {args.workers}.")
+    return given_jobs(args) if given else own_jobs(args)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a text such as 60s, 2m or 90.
+
+    Raises:
+        InputError: it is something else, or zero.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|)", text)
+    seconds = float(match[1]) * (60 if match[2] == "m" else 1) if match else 0.0
+    if not seconds:
+        raise InputError(f"The time '{text}' is not known; write it as 60s or 2m.")
+    return seconds
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Score what the command line asks for and write what it wants."""
+    check_packages()
+    config = load_config(args.config)
+    judge = args.judge or config.inference.weights_dir / config.size / "syncnet_judge"
+    adapt = parse_duration(args.adapt) if args.adapt else 0.0
+    jobs = find_jobs(args)
+    scored = score_all(jobs, Settings(config, args.output, judge, args.public_syncnet, adapt), args.workers)
+    summary = summarise(scored)
+    print(as_text(summary))
+    if args.json:
+        with atomic_path(args.json) as path:
+            path.write_text(json.dumps(as_json(summary, scored), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    try:
+        evaluate(parse_arguments(arguments))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Scores results against real videos: the parts of ``evaluate.py``."""
