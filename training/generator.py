@@ -31,7 +31,7 @@ from latent_diffusion import (
     shared_noise,
 )
 from models.autoencoder import MouthAutoencoder, PatchDiscriminator
-from models.checkpoint import load_pretrained, load_weights
+from models.checkpoint import load_checked, load_pretrained, load_weights
 from models.speech_model import SpeechContext
 from models.syncnet import SPEECH_STEPS, SyncNetV2
 from training.adversary import fooling_losses, telling_loss
@@ -69,7 +69,7 @@ class GeneratorStage(Stage):
         load_weights(self.model.speech, self._weights("speech"))
         self.model.speech.requires_grad_(False)
         self.model.to(device, memory_format=torch.channels_last)
-        self.discriminator = PatchDiscriminator(settings.discriminator_width).to(device, memory_format=torch.channels_last)
+        self.discriminator = PatchDiscriminator(settings.discriminator_width).to(device)
         self._perceptual = None
         if settings.perceptual_weight > 0:
             self._perceptual = PerceptualDifference(settings.perceptual_network, device)
@@ -84,6 +84,13 @@ class GeneratorStage(Stage):
     def parameter_groups(self) -> list[dict[str, Any]]:
         rate = self.settings.discriminator_learning_rate
         return decay_groups(self.model) + decay_groups(self.discriminator, lr=rate, betas=(0.5, 0.9))
+
+    def initialise(self, directory: Path) -> None:
+        """Start from a generator exported earlier; its speech part stays the one that the speech stage made."""
+        earlier = load_pretrained(LatentLipDiffusion, directory).state_dict()
+        drawing = {name: tensor for name, tensor in earlier.items() if not name.startswith("speech.")}
+        heard = {name: tensor for name, tensor in self.model.state_dict().items() if name.startswith("speech.")}
+        load_checked(self.model, drawing | heard, str(directory))
 
     def train_batches(self, rank: int = 0) -> Dataset:
         windows = GeneratorSampler(self.config, self.mouth_shape)
