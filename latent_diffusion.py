@@ -352,6 +352,17 @@ class LipSyncModel:
             device,
         )
 
+    @property
+    def speech_model(self) -> SpeechModel:
+        """The network between speech and mouth shape."""
+        return self._speech
+
+    def copy(self) -> LipSyncModel:
+        """A model whose speech model can be changed while this one stays as it is; they share the other networks."""
+        other = copy.copy(self)
+        other._speech = copy.deepcopy(self._speech)
+        return other
+
     def hear(self, samples: np.ndarray) -> SpeechTrack:
         """Listen to a whole sound: mono (N,) at 16 kHz, any level."""
         return SpeechTrack(self._speech_encoder.features(samples), self._voice_activity.track(samples))

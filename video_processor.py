@@ -235,6 +235,22 @@ class VideoReader:
             previous = time
             yield Frame(index, time, self.to_rgb(raw), raw, index, self.frame_duration(raw))
 
+    def between(self, start: float, stop: float) -> Iterator[Frame]:
+        """The frames whose time lies from `start` up to, not including, `stop` seconds; a still image has time 0.
+
+        Decoding begins at the key frame before, so a part far into a long video is soon there.
+        """
+        if self._image is not None or start <= 0:
+            yield from itertools.takewhile(lambda frame: frame.time < stop, self)
+            return
+        from_pts = self._origin + int(start / self.info.time_base)
+        for index, raw in enumerate(self.raw_frames(from_pts)):
+            time = self.frame_time(raw, index)
+            if time >= stop:
+                return
+            if time >= start:
+                yield Frame(index, time, self.to_rgb(raw), raw, index, self.frame_duration(raw))
+
     def raw_frames(self, from_pts: int | None = None) -> Iterator[av.VideoFrame]:
         """Decode frames in the order of display, not converted.
 

@@ -57,8 +57,9 @@ from faces.alignment import (  # noqa: E402
     warp_window,
 )
 from faces.detector import FaceDetector, FaceMesh  # noqa: E402
+from faces.footage import frames_at_25  # noqa: E402
 from faces.mouth_shape import MouthShape  # noqa: E402
-from faces.tracker import FaceChoice, FaceFrame, FaceTracker, Picture, TrackerSettings  # noqa: E402
+from faces.tracker import FaceChoice, FaceFrame, FaceTracker, TrackerSettings  # noqa: E402
 from utils.config import Config, PreprocessConfig, load_config  # noqa: E402
 from utils.helpers import InputError, atomic_path  # noqa: E402
 from video_processor import VideoReader  # noqa: E402
@@ -83,14 +84,6 @@ class RawClip:
     language: str
     text: str
     source: str
-
-
-@dataclass(frozen=True)
-class Frame25:
-    """A picture (H, W, 3) uint8 RGB and its time in seconds, a multiple of 1/25."""
-
-    image: np.ndarray
-    time: float
 
 
 @dataclass
@@ -167,18 +160,6 @@ def _read_manifest(path: Path) -> dict[str, dict[str, str]]:
         return {}
     with path.open(encoding="utf-8", newline="") as file:
         return {row["file"]: row for row in csv.DictReader(file, delimiter="\t")}
-
-
-def frames_at_25(reader: Iterable[Picture]) -> Iterator[Frame25]:
-    """The picture shown at each multiple of 1/25 s, whatever the source's frame rate."""
-    previous, count = None, 0
-    for frame in reader:
-        while previous is not None and count / FPS < frame.time - 0.5 / FPS:
-            yield Frame25(previous, count / FPS)
-            count += 1
-        previous = frame.image
-    if previous is not None:
-        yield Frame25(previous, count / FPS)
 
 
 MIN_EYE_DISTANCE_PX = 18.0  # below this the mouth is a dozen pixels wide: nothing to learn from

@@ -14,9 +14,10 @@ import cv2
 import numpy as np
 from scipy.signal import medfilt
 
-from data.preprocess import FPS, FaceTrack, Frame25, align_track, face_tracker, face_tracks, frames_at_25
+from data.preprocess import FPS, FaceTrack, align_track, face_tracker, face_tracks
 from evaluation.features import face_chip
 from faces.alignment import EYE_CORNERS, warp_window
+from faces.footage import Frame25, frames_at_25
 from faces.tracker import FaceChoice, FaceFrame, box_of
 from models.syncnet import PUBLIC_SIDE
 from utils.config import Config

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from pipeline import CODECS, FITS, RESTS, LipSyncPipeline, Options, Summary, check_inputs
 from utils.config import Config, InferenceConfig, load_config
-from utils.helpers import InputError, resolve_device
+from utils.helpers import InputError, parse_seconds, resolve_device
 
 OK, UNEXPECTED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 CONFIG = Path(__file__).resolve().parent.parent / "model_config.yaml"
@@ -108,6 +108,12 @@ def _add_quality(parser: argparse.ArgumentParser, defaults: InferenceConfig) -> 
         help=f"exaggerate the mouth's movement; above 1 takes twice as long (default: {defaults.guidance:g})",
     )
     quality.add_argument(
+        "--adapt",
+        metavar="TIME",
+        help="let the model first learn from the video with its own sound how this person's lips move, for at most so "
+        "long: 60s, 90, 1.5m (default: not at all)",
+    )
+    quality.add_argument(
         "--seed", type=int, metavar="N", help=f"the same number gives the same result (default: {defaults.seed})"
     )
     quality.add_argument(
@@ -159,6 +165,8 @@ def _run(arguments: argparse.Namespace) -> Summary:
         arguments.video, arguments.audio, arguments.output, options, config.media
     )  # before the networks are loaded
     pipeline = LipSyncPipeline.load(config, resolve_device(arguments.device))
+    if options.adapt:
+        print(f"Adapting to the person, at most {options.adapt:g} s.", file=sys.stderr, flush=True)
     with Progress() as progress:
         return pipeline.run(arguments.video, arguments.audio, arguments.output, options, progress)
 
@@ -175,6 +183,7 @@ def _options(arguments: argparse.Namespace, config: Config) -> Options:
     """Options of one run; what the command line leaves open comes from the configuration."""
     given = {name: getattr(arguments, name) for name in ("steps", "guidance", "seed", "crf")}
     chosen = {name: getattr(config.inference, name) if value is None else value for name, value in given.items()}
+    chosen["adapt"] = 0.0 if arguments.adapt is None else parse_seconds(arguments.adapt)
     return Options(**chosen, fit=arguments.fit, rest=arguments.rest, face=arguments.face, codec=arguments.codec)
 
 
@@ -200,6 +209,9 @@ class Progress:
 
     def __call__(self, done: int, total: int | None) -> None:
         """Take note that `done` frames of `total` (None: unknown) are written."""
+        if done == 0:  # still adapting
+            self._started = self._clock()
+            return
         if sys.stderr.isatty():
             self._show_bar(done, total)
         elif self._clock() - self._shown >= _SECONDS_BETWEEN_LINES or done == total:
@@ -224,5 +236,7 @@ def describe(summary: Summary) -> str:
     lines = [f"Written: {summary.output}", f"  {summary.frames} frames, {summary.generated} with a new mouth"]
     lines += [f"  {count} unchanged: {reason}" for reason, count in summary.passed_through.items()]
     stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in summary.stages.items())
+    if summary.adaptation is not None:
+        lines.append(f"  {summary.adaptation.sentence()}")
     lines.append(f"  {summary.seconds:.1f} s, {summary.fps:.1f} frames per second (work in seconds: {stages})")
     return "\n".join(lines)

@@ -207,6 +207,17 @@ class InferenceConfig(Section):
     crf: int = Field(ge=0, le=51)
 
 
+class AdaptationConfig(Section):
+    read_s: PositiveFloat
+    part_s: PositiveFloat
+    reading_share: float = Fraction
+    min_footage_s: PositiveFloat
+    sync_windows: PositiveInt
+    min_sync_confidence: NonNegativeFloat
+    max_sync_offset: NonNegativeInt
+    ridge: PositiveFloat
+
+
 class MediaLimits(Section):
     max_duration_s: PositiveFloat
     max_width: PositiveInt
@@ -268,6 +279,7 @@ class Config(Section):
     data: DataConfig
     training: TrainingConfig
     inference: InferenceConfig
+    adaptation: AdaptationConfig
     media: MediaLimits
     faces: FacesConfig
     preprocess: PreprocessConfig

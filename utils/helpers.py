@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,6 +62,18 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def parse_seconds(text: str) -> float:
+    """Read a length of time such as "60", "60s" or "1.5m", in seconds.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m)?", text.strip())
+    if match is None:
+        raise InputError(f"The time '{text}' is not known; write for example 60s, 90 or 1.5m.")
+    return float(match[1]) * (60.0 if match[2] == "m" else 1.0)
 
 
 def resolve_device(name: str = "auto") -> torch.device:
