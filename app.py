@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
+
+_MODES = {"cli": "serving.cli", "api": "serving.server", "worker": "serving.worker"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one mode of the program and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--mode", choices=("cli", "web", "api"), default="cli")
+    parser.add_argument("--mode", choices=("web", *_MODES), default="cli")
     mode, rest = parser.parse_known_args(arguments)
-    if mode.mode != "cli":
-        print(f"--mode {mode.mode} comes with a later version; use --mode cli for now.", file=sys.stderr)
+    if mode.mode == "web":
+        print("--mode web comes with a later version; use --mode cli or --mode api for now.", file=sys.stderr)
         return 2
-    from serving import cli  # loads the numerical libraries, which takes seconds
-
-    return cli.main(rest)
+    try:
+        module = importlib.import_module(_MODES[mode.mode])  # loads large libraries, which takes seconds
+    except ModuleNotFoundError as error:
+        print(f"error: --mode {mode.mode} needs the package {error.name}: see requirements.txt.", file=sys.stderr)
+        return 2
+    return module.main(rest)
 
 
 if __name__ == "__main__":

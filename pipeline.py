@@ -146,12 +146,12 @@ class Summary:
         return self.frames / max(seconds, 1e-9)
 
 
-def check_inputs(video: Path, audio: Path, output: Path, options: Options, media: MediaConfig) -> None:
+def check_inputs(video: Path, audio: Path | None, output: Path, options: Options, media: MediaConfig) -> None:
     """Refuse what cannot work before anything heavy is loaded.
 
     Args:
         video: a video or a portrait image.
-        audio: a file with the new speech.
+        audio: a file with the new speech; None: it is still to be made.
         output: the video to write.
         options: choices.
         media: what is too big.
@@ -161,13 +161,14 @@ def check_inputs(video: Path, audio: Path, output: Path, options: Options, media
             output cannot be written or is one of the inputs.
     """
     options.check()
-    for path in (video, audio):
+    inputs = tuple(path for path in (video, audio) if path is not None)
+    for path in inputs:
         if path.is_file() and path.stat().st_size > media.max_file_gb * 1e9:
             raise InputError(f"The file {path} is larger than {media.max_file_gb:g} GB; give a smaller one.")
     info = probe_video(video, _limits(media))
-    if probe_audio(audio).duration > media.max_duration_s:
+    if audio is not None and probe_audio(audio).duration > media.max_duration_s:
         raise InputError(f"The sound {audio} is longer than {media.max_duration_s:g} s; give less.")
-    _check_output(output, (video, audio))
+    _check_output(output, inputs)
     VideoWriter(output, info, options.codec)  # opens nothing yet, but knows what fits into which file
 
 

@@ -79,7 +79,12 @@ def build_parser(defaults: InferenceConfig) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--mode", choices=("cli", "web", "api"), default="cli", help="cli: this; web, api: later")
+    parser.add_argument(
+        "--mode",
+        choices=("cli", "web", "api", "worker"),
+        default="cli",
+        help="cli: this; each of the others has its own --help",
+    )
     _add_files(parser)
     _add_quality(parser, defaults)
     _add_choices(parser)

@@ -1,0 +1,73 @@
+"""Sends a result, whole or a range of it, so that browsers can seek."""
+
+from __future__ import annotations
+
+import re
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from serving.job_store import Job
+from serving.problems import Problem
+from serving.storage import JobFiles
+from serving.views import MEDIA_TYPES
+
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
+_DIGITS = 18
+
+
+def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """The range start <= i < end that a Range header asks for; None: the whole (also for several ranges at once).
+
+    Raises:
+        Problem: 416.
+    """
+    match = _RANGE.fullmatch(header.strip()) if header else None
+    if match is None or match[1] == match[2] == "" or max(len(match[1]), len(match[2])) > _DIGITS:
+        return None
+    if match[1] == "":
+        start, end = max(size - int(match[2]), 0), size
+    else:
+        start, end = int(match[1]), size if match[2] == "" else min(int(match[2]) + 1, size)
+        if match[2] != "" and int(match[2]) < start:
+            return None  # not valid, to be ignored
+    if start >= end:
+        detail = f"The result has {size} bytes; ask for a range within them."
+        raise Problem(416, "no-such-range", detail, {"Content-Range": f"bytes */{size}"})
+    return start, end
+
+
+def result_response(request: Request, files: JobFiles, job: Job) -> Response:
+    """Answer with a job's result.
+
+    Args:
+        request: its method and headers decide what of the result is sent.
+        files: where the result lies.
+        job: a finished one.
+
+    Raises:
+        Problem: 410 the file is gone, 416 it has no such range.
+    """
+    suffix = "." + job.result.rpartition(".")[2]
+    size, tag = job.result_size, f'"{job.id}-{job.attempt}"'
+    header = request.headers.get("range")
+    if request.headers.get("if-range", tag) != tag:
+        header = None
+    part = byte_range(header, size)
+    start, end = part or (0, size)
+    headers = {
+        "Accept-Ranges": "bytes",
+        "ETag": tag,
+        "Content-Length": str(end - start),
+        "Content-Disposition": f'inline; filename="result{suffix}"',
+    }
+    if part is not None:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+    status, kind = (200 if part is None else 206), MEDIA_TYPES[suffix]
+    if request.method == "HEAD":
+        return Response(None, status, headers, kind)
+    try:
+        files.open(job.id, job.result).close()
+    except FileNotFoundError as error:
+        raise Problem(410, "gone", "The result has been deleted.") from error
+    return StreamingResponse(files.read(job.id, job.result, start, end), status, headers, kind)

@@ -1,0 +1,204 @@
+"""Takes in multipart forms: files go to disk piece by piece, and what is too large or too slow is cut off on the way.
+
+File names that clients send are not even looked at: a file is stored under our own name of its field.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from anyio import fail_after, to_thread
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect, Request
+
+from serving.problems import Problem, bad_input, disk_full, too_large
+from utils.config import ServiceConfig
+
+_MAX_PARTS = 64
+_FORM_BYTES = 64 * 1024  # what a form may have besides files and text
+_DISK_EVERY = 64 * 2**20  # bytes between two looks at the free space
+_DRAIN_BYTES, _DRAIN_S = 8 * 2**20, 2.0
+
+
+@dataclass(frozen=True)
+class Form:
+    """What came in.
+
+    Attributes:
+        fields: texts by name.
+        files: local files by name of the field.
+    """
+
+    fields: dict[str, str] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
+
+
+class _Parts:
+    """Callbacks of the parser: sorts the parts of a form into texts and files."""
+
+    def __init__(self, folder: Path, names: Mapping[str, str], max_field: int):
+        self.form = Form()
+        self.ended = False
+        self._folder = folder
+        self._names = names
+        self._max_field = max_field
+        self._parts = 0
+        self._header = [b"", b""]
+        self._disposition = b""
+        self._name = ""
+        self._text = bytearray()
+        self._file: IO[bytes] | None = None
+
+    def callbacks(self) -> dict[str, Callable[..., None]]:
+        names = ("part_begin", "part_data", "part_end", "header_field", "header_value", "header_end")
+        return {f"on_{name}": getattr(self, name) for name in (*names, "headers_finished", "end")}
+
+    def part_begin(self) -> None:
+        self._parts += 1
+        if self._parts > _MAX_PARTS:
+            raise bad_input(f"The form has more than {_MAX_PARTS} parts.")
+        self._header, self._disposition, self._text, self._file = [b"", b""], b"", bytearray(), None
+
+    def header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header[0] += data[start:end]
+
+    def header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header[1] += data[start:end]
+
+    def header_end(self) -> None:
+        if self._header[0].lower() == b"content-disposition":
+            self._disposition = self._header[1]
+        self._header = [b"", b""]
+
+    def headers_finished(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        self._name = options.get(b"name", b"").decode("utf-8", "replace")
+        if not self._name:
+            raise Problem(400, "broken-form", "A part of the form has no name.")
+        if self._name in self.form.fields or self._name in self.form.files:
+            raise bad_input(f"The field {self._name!r} was sent twice.")
+        if b"filename" in options or self._name in self._names:
+            if self._name not in self._names:
+                raise bad_input(f"The field {self._name!r} takes no file; use {' and '.join(self._names)}.")
+            path = self._folder / self._names[self._name]
+            self._file = path.open("wb")
+            self.form.files[self._name] = path
+
+    def part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._file is not None:
+            self._file.write(data[start:end])
+            return
+        self._text += data[start:end]
+        if len(self._text) > self._max_field:
+            raise bad_input(f"The field {self._name!r} is too long.")
+
+    def part_end(self) -> None:
+        if self._file is None:
+            try:
+                self.form.fields[self._name] = self._text.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise bad_input(f"The field {self._name!r} is not UTF-8 text.") from error
+            return
+        self._file.close()
+        if self.form.files[self._name].stat().st_size == 0:  # a browser's form without a chosen file
+            del self.form.files[self._name]
+
+    def end(self) -> None:
+        self.ended = True
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+async def receive_form(
+    request: Request, folder: Path, names: Mapping[str, str], config: ServiceConfig, has_disk: Callable[[], bool]
+) -> Form:
+    """Read a multipart form.
+
+    Args:
+        request: whose body has not been read yet.
+        folder: where the files go; it is the caller's to remove.
+        names: fields that take files -> name of the file on disk.
+        config: limits.
+        has_disk: there is still room.
+
+    Raises:
+        Problem: 400 broken form, 408 too slow, 413 too large, 415 no form, 422 unknown or doubled field,
+            507 disk nearly full.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    if kind != b"multipart/form-data" or not options.get(b"boundary"):
+        raise Problem(415, "no-form", "Send the files as multipart/form-data.")
+    limit = int(config.media.max_file_gb * 1e9) + _FORM_BYTES + 4 * config.max_text
+    stream = _pieces(request, config)
+    parts = _Parts(folder, names, max_field=4 * config.max_text)
+    try:
+        if int(request.headers.get("content-length") or 0) > limit:
+            raise too_large(config.media.max_file_gb)
+        parser = MultipartParser(options[b"boundary"], parts.callbacks())
+        await _parse(stream, parser, limit, config, has_disk)
+        if not parts.ended:
+            raise Problem(400, "broken-form", "The form ends in the middle.")
+    except FormParserError as error:
+        raise Problem(400, "broken-form", "The form cannot be read; send it as multipart/form-data.") from error
+    except Problem:
+        await _drain(stream)
+        raise
+    finally:
+        parts.close()
+    return parts.form
+
+
+async def _parse(
+    stream: AsyncIterator[bytes],
+    parser: MultipartParser,
+    limit: int,
+    config: ServiceConfig,
+    has_disk: Callable[[], bool],
+) -> None:
+    received = checked = 0
+    async for piece in stream:
+        received += len(piece)
+        if received > limit:
+            raise too_large(config.media.max_file_gb)
+        if received - checked >= _DISK_EVERY:
+            checked = received
+            if not has_disk():
+                raise disk_full()
+        await to_thread.run_sync(parser.write, piece)
+
+
+async def _pieces(request: Request, config: ServiceConfig) -> AsyncIterator[bytes]:
+    """The body as it comes in; ends in a problem when the client is too slow or goes away."""
+    stream = request.stream()
+    deadline = time.monotonic() + config.upload_max_s
+    while True:
+        try:
+            with fail_after(min(config.upload_idle_s, max(deadline - time.monotonic(), 0.0))):
+                piece = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise Problem(408, "too-slow", "The upload took too long; try again on a faster line.") from error
+        except ClientDisconnect as error:
+            raise Problem(400, "broken-off", "The upload was broken off.") from error
+        if piece:
+            yield piece
+
+
+async def _drain(stream: AsyncIterator[bytes]) -> None:
+    """Read on for a moment after a refusal: many clients look for an answer only when they have sent all."""
+    received = 0
+    with suppress(Problem, TimeoutError, RuntimeError):
+        with fail_after(_DRAIN_S):
+            async for piece in stream:
+                received += len(piece)
+                if received > _DRAIN_BYTES:
+                    return

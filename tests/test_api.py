@@ -1,0 +1,458 @@
+"""The HTTP API, in the process and without networks: what it answers, what it refuses, what it leaves behind."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from serving.api import Access, create_app
+from serving.intake import Intake
+from serving.jobs import JobService
+from serving.logs import JsonFormatter
+from serving.security import ApiKeys, is_loopback, new_key
+from tests import footage
+from tests.service import REPO, make_service, result_file, service_config, stored_files, wait_for
+from utils.config import load_config
+from utils.helpers import InputError
+
+FILM = bytes(range(256)) * 40
+SUMMARY = {"frames": 10, "seconds": 2.0}
+LOCAL = Access(keys=None, hosts=("testserver",))
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("media")
+    footage.make_portrait(folder / "portrait.png", size=(96, 96))
+    footage.make_video(folder / "video.mp4", 0.4, size=(64, 64))
+    footage.make_sound(folder / "speech.wav", 0.4)
+    for kind in ("text", "no sound", "no index", "zero length"):
+        footage.bad_file(kind, folder)
+    return folder
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> JobService:
+    return make_service(service_config(tmp_path))
+
+
+def client_of(service: JobService, access: Access = LOCAL, **options: Any) -> TestClient:
+    intake = Intake(service, load_config(REPO / "model_config.yaml").inference)
+    return TestClient(create_app(service, intake, access), **options)
+
+
+@pytest.fixture
+def client(service: JobService) -> TestClient:
+    return client_of(service)
+
+
+@pytest.fixture
+def form(media: Path) -> Iterator[dict[str, Any]]:
+    """Files of a good request, under names that would be dangerous as paths."""
+    with open(media / "portrait.png", "rb") as video, open(media / "speech.wav", "rb") as audio:
+        yield {"video_file": ("../../etc/x.png", video), "audio_file": ("/tmp/evil.wav", audio)}
+
+
+def finish(service: JobService, content: bytes = FILM) -> None:
+    """Do what a worker does."""
+    assert service.complete(service.take(), result_file(service, content), SUMMARY)
+
+
+def is_problem(response: Any, status: int, sentence: str) -> None:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == status and problem["type"].startswith("urn:lip-sync:") and problem["title"]
+    assert re.search(sentence, problem["detail"]), problem["detail"]
+    assert "Traceback" not in response.text and "/tmp/" not in response.text
+
+
+def test_a_job_from_upload_to_download(client: TestClient, service: JobService, form: dict[str, Any]) -> None:
+    answer = client.post("/jobs", files=form, data={"steps": "3", "face": "left"})
+    assert answer.status_code == 202
+    job = answer.json()
+    assert answer.headers["location"] == f"/jobs/{job['id']}"
+    assert (job["state"], job["progress"], job["queue_position"]) == ("queued", 0, 0)
+    assert stored_files(service.config) == [f"jobs/{job['id']}/audio", f"jobs/{job['id']}/video"]
+
+    taken = service.take()
+    assert taken.request["options"]["steps"] == 3 and taken.request["options"]["face"] == "left"
+    assert taken.request["options"]["crf"] == load_config(REPO / "model_config.yaml").inference.crf
+    service.progress(taken, 5, 10, 2.5)
+    running = client.get(f"/jobs/{job['id']}").json()
+    assert (running["state"], running["progress"], running["fps"], running["seconds_left"]) == ("running", 0.5, 2.5, 2)
+    is_problem(client.get(f"/jobs/{job['id']}/result"), 409, "not finished")
+
+    assert service.complete(taken, result_file(service, FILM), SUMMARY)
+    done = client.get(f"/jobs/{job['id']}").json()
+    assert (done["state"], done["progress"], done["result_bytes"]) == ("done", 1, len(FILM))
+    video = client.get(done["result_url"])
+    assert (video.status_code, video.content) == (200, FILM)
+    assert video.headers["content-type"] == "video/mp4" and video.headers["accept-ranges"] == "bytes"
+    assert [listed["id"] for listed in client.get("/jobs").json()["jobs"]] == [job["id"]]
+    assert client.get("/jobs", params={"state": "queued"}).json() == {"jobs": []}
+
+    assert client.delete(f"/jobs/{job['id']}").status_code == 204
+    is_problem(client.get(f"/jobs/{job['id']}"), 404, "no such job")
+    assert stored_files(service.config) == []
+
+
+RANGES = {
+    "bytes=0-99": (206, FILM[:100], "bytes 0-99/10240"),
+    "bytes=10000-": (206, FILM[10000:], "bytes 10000-10239/10240"),
+    "bytes=-5": (206, FILM[-5:], "bytes 10235-10239/10240"),
+    "bytes=-99999": (206, FILM, "bytes 0-10239/10240"),
+    "bytes=5-99999": (206, FILM[5:], "bytes 5-10239/10240"),
+    "bytes=9-5": (200, FILM, None),
+    "bytes=0-1,5-6": (200, FILM, None),
+    "bytes=-": (200, FILM, None),
+    "apples=0-1": (200, FILM, None),
+}
+
+
+@pytest.fixture
+def finished(client: TestClient, service: JobService, form: dict[str, Any]) -> str:
+    """Address of a result."""
+    job = client.post("/jobs", files=form).json()
+    finish(service)
+    return f"/jobs/{job['id']}/result"
+
+
+def test_ranges_of_a_result(client: TestClient, finished: str) -> None:
+    for asked, (status, content, told) in RANGES.items():
+        answer = client.get(finished, headers={"Range": asked})
+        assert (answer.status_code, answer.content, answer.headers.get("content-range")) == (status, content, told)
+    for asked in ("bytes=10240-", "bytes=-0"):
+        answer = client.get(finished, headers={"Range": asked})
+        is_problem(answer, 416, "10240 bytes")
+        assert answer.headers["content-range"] == "bytes */10240"
+    head = client.head(finished)
+    assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", "10240")
+    stale = client.get(finished, headers={"Range": "bytes=0-9", "If-Range": '"other"'})
+    assert (stale.status_code, stale.content) == (200, FILM)
+    fresh = client.get(finished, headers={"Range": "bytes=0-9", "If-Range": head.headers["etag"]})
+    assert fresh.status_code == 206
+
+
+def test_events_tell_every_change_until_the_end(client: TestClient, service: JobService, form: dict[str, Any]) -> None:
+    job_id = client.post("/jobs", files=form).json()["id"]
+    taken = service.take()
+    worker = threading.Timer(0.7, lambda: service.complete(taken, result_file(service), SUMMARY))
+    worker.start()
+    with client.stream("GET", f"/jobs/{job_id}/events") as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        lines = list(stream.iter_lines())
+    names = [line.removeprefix("event: ") for line in lines if line.startswith("event: ")]
+    views = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+    assert names == ["running", "done"] and [view["state"] for view in views] == names
+    assert views[-1]["progress"] == 1
+
+
+def test_generate_waits_for_the_video_and_leaves_nothing(
+    client: TestClient, service: JobService, form: dict[str, Any]
+) -> None:
+    worker = threading.Thread(target=lambda: wait_for(service._queue.huey.dequeue, "a job") and finish(service))
+    worker.start()
+    answer = client.post("/generate", files=form)
+    worker.join()
+    assert (answer.status_code, answer.content) == (200, FILM)
+    assert stored_files(service.config) == []
+    assert client.get("/jobs").json() == {"jobs": []}
+
+
+@pytest.mark.parametrize(("refused", "status"), [(True, 422), (False, 500)])
+def test_generate_tells_why_it_failed(
+    client: TestClient, service: JobService, form: dict[str, Any], refused: bool, status: int
+) -> None:
+    def work() -> None:
+        wait_for(service._queue.huey.dequeue, "a job")
+        service.fail(service.take(), "No face can be used anywhere.", refused)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    answer = client.post("/generate", files=form)
+    worker.join()
+    is_problem(answer, status, "No face")
+    assert stored_files(service.config) == []
+
+
+BAD_FIELDS = {
+    "steps": "0",
+    "guidance": "x",
+    "crf": "99",
+    "seed": "-1",
+    "fit": "stretch",
+    "rest": "x",
+    "face": "nose",
+    "codec": "gif",
+    "webhook_url": "http://169.254.169.254/",
+    "nonsense": "1",
+    "text_input": "Hello",  # together with a sound
+}
+
+
+@pytest.mark.parametrize("name", BAD_FIELDS)
+def test_a_field_that_cannot_be_used_is_named(
+    client: TestClient, service: JobService, form: dict[str, Any], name: str
+) -> None:
+    answer = client.post("/jobs", files=form, data={name: BAD_FIELDS[name]})
+    is_problem(answer, 422, "webhook" if name == "webhook_url" else name)
+    assert stored_files(service.config) == []
+
+
+BAD_FILES = {
+    "nothing at all": ({}, "video_file"),
+    "only a sound": ({"audio_file": "speech.wav"}, "video_file"),
+    "only a video": ({"video_file": "video.mp4"}, "text_input"),
+    "text as video": ({"video_file": "text.mp4", "audio_file": "speech.wav"}, "video_file.*no video or sound"),
+    "sound as video": ({"video_file": "speech.wav", "audio_file": "speech.wav"}, "no video stream"),
+    "cut off video": ({"video_file": "no_index.mp4", "audio_file": "speech.wav"}, "cut off"),
+    "silent video as sound": ({"video_file": "video.mp4", "audio_file": "mute.mp4"}, "audio_file.*no sound stream"),
+    "unknown file": ({"video_file": "video.mp4", "film": "video.mp4"}, "'film' takes no file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_files_are_judged_by_their_content(client: TestClient, service: JobService, media: Path, case: str) -> None:
+    names, sentence = BAD_FILES[case]
+    files = {field: (f"{field}.mp4", (media / name).read_bytes(), "video/mp4") for field, name in names.items()}
+    is_problem(client.post("/jobs", files=files or {"x": (None, "1")}), 422, sentence if files else "video_file|x")
+    assert stored_files(service.config) == []
+
+
+def test_a_name_without_file_counts_as_left_out(client: TestClient, media: Path) -> None:
+    video = ("v.mp4", (media / "video.mp4").read_bytes())
+    is_problem(client.post("/jobs", files={"video_file": video, "audio_file": ("", b"")}), 422, "text_input")
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status", "sentence"),
+    [
+        (b"{}", "application/json", 415, "multipart"),
+        (b"", "multipart/form-data", 415, "multipart"),
+        (b"no form", "multipart/form-data; boundary=x", 400, "cannot be read"),
+        (b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n2', "multipart/form-data; boundary=x", 400, "ends"),
+        (b"--x\r\nContent-Type: text/plain\r\n\r\n2\r\n--x--\r\n", "multipart/form-data; boundary=x", 400, "no name"),
+        (
+            b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n\xff\r\n--x--\r\n',
+            "multipart/form-data; boundary=x",
+            422,
+            "UTF-8",
+        ),
+        (
+            b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n' * 2 + b"--x--\r\n",
+            "multipart/form-data; boundary=x",
+            422,
+            "twice",
+        ),
+    ],
+)
+def test_a_broken_form_is_a_problem(
+    client: TestClient, service: JobService, body: bytes, kind: str, status: int, sentence: str
+) -> None:
+    is_problem(client.post("/jobs", content=body, headers={"Content-Type": kind}), status, sentence)
+    assert stored_files(service.config) == []
+
+
+def with_upload_limit(tmp_path: Path, size: int) -> JobService:
+    media = service_config(tmp_path).media.model_copy(update={"max_file_gb": size / 1e9})
+    return make_service(service_config(tmp_path, media=media, max_text=10))
+
+
+def pieces(size: int, sent: list[int]) -> Iterator[bytes]:
+    """A form with a large file, piece by piece."""
+    yield b'--x\r\nContent-Disposition: form-data; name="video_file"; filename="v"\r\n\r\n'
+    for _ in range(size // 65536):
+        sent.append(65536)
+        yield bytes(65536)
+    yield b"\r\n--x--\r\n"
+
+
+def test_a_large_upload_is_cut_off_on_the_way(tmp_path: Path) -> None:
+    service, sent = with_upload_limit(tmp_path, 1_000_000), []
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = client_of(service).post("/jobs", content=pieces(4_000_000, sent), headers=headers)
+    is_problem(answer, 413, "larger than 0.001 GB")
+    assert stored_files(service.config) == []
+
+
+def test_a_large_upload_that_says_so_is_not_even_read(tmp_path: Path) -> None:
+    service = with_upload_limit(tmp_path, 1_000_000)
+    headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": "2000000000"}
+    is_problem(client_of(service).post("/jobs", content=b"", headers=headers), 413, "larger than")
+
+
+def test_long_texts_and_many_parts_are_refused(client: TestClient, form: dict[str, Any]) -> None:
+    is_problem(client.post("/jobs", files=form, data={"text_input": "x" * 30_000}), 422, "too long")
+    many = {f"f{i}": (None, "1") for i in range(100)}
+    is_problem(client.post("/jobs", files=many), 422, "more than 64 parts")
+
+
+def test_the_same_idempotency_key_gives_the_same_job(
+    client: TestClient, service: JobService, media: Path
+) -> None:
+    files = {"video_file": (media / "video.mp4").read_bytes(), "audio_file": (media / "speech.wav").read_bytes()}
+    answers = [client.post("/jobs", files=files, headers={"Idempotency-Key": "abc"}) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert answers[0].json()["id"] == answers[1].json()["id"]
+    assert len(client.get("/jobs").json()["jobs"]) == 1 and len(stored_files(service.config)) == 2
+    is_problem(client.post("/jobs", files=files, headers={"Idempotency-Key": "a b"}), 422, "(?i)idempotency")
+
+
+def test_a_full_queue_and_a_full_disk_send_clients_away(tmp_path: Path, form: dict[str, Any]) -> None:
+    service = make_service(service_config(tmp_path, max_queue=1))
+    client = client_of(service)
+    assert client.post("/jobs", files=form).status_code == 202
+    answer = client.post("/jobs", files=form)
+    is_problem(answer, 429, "waiting")
+    assert int(answer.headers["retry-after"]) > 0
+    full = client_of(make_service(service_config(tmp_path / "full", min_free_gb=1e6)))
+    is_problem(full.post("/jobs", files=form), 507, "disk")
+    is_problem(full.get("/ready"), 503, "no worker is ready, the disk")
+
+
+def test_results_that_are_no_more(client: TestClient, service: JobService, form: dict[str, Any]) -> None:
+    job_id = client.post("/jobs", files=form).json()["id"]
+    client.delete(f"/jobs/{job_id}")
+    is_problem(client.get(f"/jobs/{job_id}/result"), 410, "cancelled")
+    assert client.get(f"/jobs/{job_id}").json()["state"] == "cancelled"
+    form["video_file"][1].seek(0), form["audio_file"][1].seek(0)
+    job_id = client.post("/jobs", files=form).json()["id"]
+    service.fail(service.take(), "No face can be used anywhere.", refused=True)
+    is_problem(client.get(f"/jobs/{job_id}/result"), 409, "No face")
+    assert client.get(f"/jobs/{job_id}").json()["error"] == "No face can be used anywhere."
+
+
+@pytest.mark.parametrize("job_id", ["0" * 32, "x", "..%2f..%2fetc", "%00", "0" * 5000])
+@pytest.mark.parametrize("what", ["", "/result", "/events"])
+def test_a_job_that_is_not_there(client: TestClient, job_id: str, what: str) -> None:
+    answer = client.get(f"/jobs/{job_id}{what}")
+    is_problem(answer, 404, "(?i)no such job|not found")
+
+
+def test_wrong_paths_methods_and_values_are_problems(client: TestClient) -> None:
+    is_problem(client.get("/nothing"), 404, "Not Found")
+    is_problem(client.put("/jobs"), 405, "Not Allowed")
+    is_problem(client.get("/jobs", params={"limit": "many"}), 422, "limit")
+    is_problem(client.get("/jobs", params={"state": "asleep"}), 422, "state")
+
+
+def test_what_breaks_inside_is_not_told(service: JobService, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("the secret recipe")
+
+    service.find = broken
+    answer = client_of(service, raise_server_exceptions=False).get("/jobs")
+    is_problem(answer, 500, "went wrong inside")
+    assert "recipe" not in answer.text
+
+
+def test_keys_are_wanted_and_separate_jobs(tmp_path: Path, form: dict[str, Any]) -> None:
+    service = make_service(service_config(tmp_path, max_jobs_per_key=1))
+    path = service.config.api_keys_file
+    keys = {name: {"Authorization": f"Bearer {new_key(path, name)}"} for name in ("anna", "bob")}
+    client = client_of(service, replace(LOCAL, keys=ApiKeys.load(path)))
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eA=="}):
+        for answer in (client.post("/jobs", files=form, headers=headers), client.get("/jobs", headers=headers)):
+            is_problem(answer, 401, "API key")
+            assert answer.headers["www-authenticate"] == "Bearer"
+    is_problem(client.get("/metrics"), 401, "API key")
+    assert client.get("/health").status_code == 200
+    job_id = client.post("/jobs", files=form, headers=keys["anna"]).json()["id"]
+    is_problem(client.get(f"/jobs/{job_id}", headers=keys["bob"]), 404, "no such job")
+    is_problem(client.delete(f"/jobs/{job_id}", headers=keys["bob"]), 404, "no such job")
+    assert client.get(f"/jobs/{job_id}", headers=keys["anna"]).status_code == 200
+    form["video_file"][1].seek(0), form["audio_file"][1].seek(0)
+    is_problem(client.post("/jobs", files=form, headers=keys["anna"]), 429, "This key has 1 jobs")
+
+
+def test_keys_are_stored_as_hashes_only(tmp_path: Path) -> None:
+    path = tmp_path / "sub" / "keys"
+    key = new_key(path, "anna")
+    assert len(key) >= 40 and key not in path.read_text() and path.stat().st_mode & 0o077 == 0
+    assert hashlib.sha256(key.encode()).hexdigest() in path.read_text()
+    assert ApiKeys.load(path).owner(key) == "anna" and ApiKeys.load(path).owner(key + "x") is None
+    for name in ("anna", "a b", "", "a\nb"):
+        with pytest.raises(InputError):
+            new_key(path, name)
+    path.write_text("broken\n")
+    with pytest.raises(InputError, match="no API key"):
+        ApiKeys.load(path)
+
+
+def test_addresses_of_this_machine_only() -> None:
+    assert all(map(is_loopback, ("127.0.0.1", "127.1.2.3", "::1", "localhost")))
+    assert not any(map(is_loopback, ("0.0.0.0", "::", "192.168.1.2", "example.org")))
+
+
+def test_other_names_and_other_pages_are_turned_away(service: JobService, form: dict[str, Any]) -> None:
+    client = client_of(service, replace(LOCAL, origins=("https://good.example",)))
+    is_problem(client.get("/health", headers={"Host": "evil.example"}), 421, "allowed_hosts")
+    is_problem(client.post("/jobs", files=form, headers={"Origin": "https://evil.example"}), 403, "other sites")
+    is_problem(client.delete(f"/jobs/{'0' * 32}", headers={"Origin": "null"}), 403, "other sites")
+    good = client.post("/jobs", files=form, headers={"Origin": "https://good.example"})
+    assert good.status_code == 202 and good.headers["access-control-allow-origin"] == "https://good.example"
+    assert "access-control-allow-origin" not in client.get("/health", headers={"Origin": "https://e.example"}).headers
+    assert client.post("/jobs", headers={"Origin": "http://testserver"}).status_code == 415  # our own page may
+
+
+def test_every_answer_has_the_security_headers(client: TestClient) -> None:
+    for path in ("/health", "/nothing", "/jobs", "/openapi.json"):
+        headers = client.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff" and "default-src 'none'" in headers[
+            "content-security-policy"
+        ]
+        assert "server" not in headers
+
+
+def test_readiness_and_numbers(client: TestClient, service: JobService, form: dict[str, Any]) -> None:
+    is_problem(client.get("/ready"), 503, "no worker is ready")
+    service.store.beat("w", ready=False)
+    assert client.get("/ready").status_code == 503
+    service.store.beat("w", ready=True)
+    assert client.get("/ready").json() == {"status": "ok"}
+    job_id = client.post("/jobs", files=form).json()["id"]
+    client.get(f"/jobs/{job_id}")
+    numbers = client.get("/metrics").text
+    assert 'lipsync_jobs{state="queued"} 1.0' in numbers and 'lipsync_workers{ready="true"} 1.0' in numbers
+    assert re.search(r'lipsync_http_requests_total\{method="GET",route="/jobs/\{job_id\}",status="200"\} 1.0', numbers)
+    assert job_id not in numbers
+
+
+def test_openapi_describes_every_call(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    assert {"/generate", "/jobs", "/jobs/{job_id}", "/jobs/{job_id}/events", "/jobs/{job_id}/result"} < set(
+        document["paths"]
+    )
+    fields = document["paths"]["/jobs"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    assert {"video_file", "audio_file", "text_input", "lang", "steps", "guidance", "seed", "face", "fit"} <= set(fields)
+    assert "429" in document["paths"]["/generate"]["post"]["responses"]
+    assert "ProblemView" in document["components"]["schemas"]
+
+
+def test_log_lines_are_json_without_what_was_sent(client: TestClient, form: dict[str, Any]) -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    logger = logging.getLogger("lipsync")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        client.post("/jobs", files=form, data={"text_input": "my secret words"})
+        client.post("/jobs", files=form)
+    finally:
+        logger.removeHandler(handler)
+    entries = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert {"method", "path", "status", "seconds"} <= set(entries[0])
+    assert "secret" not in stream.getvalue() and "evil.wav" not in stream.getvalue()
