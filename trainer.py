@@ -34,7 +34,7 @@ from training.common import Losses, Stage
 from utils.config import Config, load_config
 from utils.helpers import InputError, atomic_path, resolve_device, seed_everything
 
-STAGES = ("autoencoder", "syncnet", "syncnet_judge", "speech", "generator")
+STAGES = ("autoencoder", "syncnet", "syncnet_judge", "phonemes", "speech", "generator")
 
 
 def make_stage(name: str) -> Stage:
@@ -47,6 +47,10 @@ def make_stage(name: str) -> Stage:
         from training.syncnet import SyncNetJudgeStage, SyncNetStage
 
         return SyncNetStage() if name == "syncnet" else SyncNetJudgeStage()
+    if name == "phonemes":
+        from training.phonemes import PhonemesStage
+
+        return PhonemesStage()
     if name == "speech":
         from training.speech import SpeechStage
 

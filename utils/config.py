@@ -63,6 +63,15 @@ class SpeechModel(Section):
     knows_rest: bool
 
 
+class PhonemesModel(Section):
+    feature_layers: PositiveInt
+    feature_width: PositiveInt
+    width: PositiveInt
+    blocks: PositiveInt
+    phonemes: PositiveInt
+    dropout: float = Fraction
+
+
 class GeneratorModel(Section):
     block_channels: tuple[PositiveInt, PositiveInt, PositiveInt]
     layers_per_block: PositiveInt
@@ -79,6 +88,7 @@ class ModelSizes(Section):
     syncnet: SyncNetModel
     syncnet_judge: SyncNetModel
     speech: SpeechModel
+    phonemes: PhonemesModel
     generator: GeneratorModel
 
 
@@ -159,6 +169,15 @@ class SpeechTraining(StageConfig):
     time_mask: float = Fraction
 
 
+class PhonemesTraining(StageConfig):
+    corpus: Path
+    window_s: PositiveFloat
+    ctc_weight: NonNegativeFloat
+    feature_noise: NonNegativeFloat
+    feature_drop: float = Fraction
+    time_mask: float = Fraction
+
+
 class GeneratorTraining(StageConfig):
     autoencoder: Path | None
     syncnet: Path | None
@@ -190,6 +209,7 @@ class TrainingConfig(Section):
     autoencoder: AutoencoderTraining
     syncnet: SyncNetTraining
     syncnet_judge: SyncNetTraining
+    phonemes: PhonemesTraining
     speech: SpeechTraining
     generator: GeneratorTraining
 

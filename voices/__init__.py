@@ -1,0 +1,1 @@
+"""Engines that turn text into speech, behind one interface (`voices.base`)."""
