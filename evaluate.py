@@ -13,21 +13,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
+import shlex
 import sys
 from pathlib import Path
 
 from evaluation.clips import find_clips, pair_with_speech, pair_with_truth
 from evaluation.features import check_packages
+from evaluation.report import as_html
 from evaluation.run import GIVEN, NEW, OWN, Job, Settings, score_all
 from evaluation.totals import as_json, as_text, summarise
 from utils.config import load_config
-from utils.helpers import InputError, atomic_path
+from utils.helpers import InputError, atomic_path, parse_seconds
 
 SHEET_CLIPS = 12  # clips with pictures in the report
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_argument_group("what is scored")
     what.add_argument("--results", type=Path, metavar="DIR", help="videos to score, named as their real videos")
@@ -58,7 +59,7 @@ def given_jobs(args: argparse.Namespace) -> list[Job]:
     return [Job(clip, (GIVEN,), result=result, sheet=i < SHEET_CLIPS) for i, (result, clip) in enumerate(pairs)]
 
 
-def own_jobs(args: argparse.Namespace) -> list[Job]:
+def own_jobs(args: argparse.Namespace, adapt: bool) -> list[Job]:
     """One job for each clip that this program is run on; both comparisons at once where both take the same folder."""
     modes: dict[Path, tuple[str, ...]] = {}
     for mode, folder in ((OWN, args.self_reenactment), (NEW, args.cross)):
@@ -68,15 +69,15 @@ def own_jobs(args: argparse.Namespace) -> list[Job]:
     for folder, chosen in modes.items():
         clips = find_clips(folder, args.clips)
         speech = pair_with_speech(clips, args.seed) if NEW in chosen else {}
-        adapted = 0 if not args.adapt else len(clips) if args.adapt_clips is None else args.adapt_clips
+        adapted = 0 if not adapt else len(clips) if args.adapt_clips is None else args.adapt_clips
         for i, clip in enumerate(clips):
             sheet, new = i < SHEET_CLIPS, speech.get(clip.video.name)
             jobs.append(Job(clip, chosen, speech=new, adapted=i < adapted, sheet=sheet))
     return jobs
 
 
-def find_jobs(args: argparse.Namespace) -> list[Job]:
-    """What the command line asks for.
+def find_jobs(args: argparse.Namespace, adapt: bool) -> list[Job]:
+    """What the command line asks for; with an adapted version where `adapt` says so.
 
     Raises:
         InputError: it asks for nothing, or for both forms at once.
@@ -88,40 +89,32 @@ def find_jobs(args: argparse.Namespace) -> list[Job]:
         raise InputError(f"The number of clips must be 1 or more, not {args.clips}.")
     if args.workers < 1:
         raise InputError(f"The number of processes must be 1 or more, not {args.workers}.")
-    return given_jobs(args) if given else own_jobs(args)
+    return given_jobs(args) if given else own_jobs(args, adapt)
 
 
-def parse_duration(text: str) -> float:
-    """Seconds of a text such as 60s, 2m or 90.
-
-    Raises:
-        InputError: it is something else, or zero.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|)", text)
-    seconds = float(match[1]) * (60 if match[2] == "m" else 1) if match else 0.0
-    if not seconds:
-        raise InputError(f"The time '{text}' is not known; write it as 60s or 2m.")
-    return seconds
-
-
-def evaluate(args: argparse.Namespace) -> None:
+def evaluate(arguments: list[str]) -> None:
     """Score what the command line asks for and write what it wants."""
+    args = parse_arguments(arguments)
     check_packages()
     config = load_config(args.config)
     judge = args.judge or config.inference.weights_dir / config.size / "syncnet_judge"
-    adapt = parse_duration(args.adapt) if args.adapt else 0.0
-    jobs = find_jobs(args)
+    adapt = parse_seconds(args.adapt) if args.adapt else 0.0
+    jobs = find_jobs(args, adapt > 0)
     scored = score_all(jobs, Settings(config, args.output, judge, args.public_syncnet, adapt), args.workers)
     summary = summarise(scored)
     print(as_text(summary))
     if args.json:
         with atomic_path(args.json) as path:
             path.write_text(json.dumps(as_json(summary, scored), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if args.report:
+        page = as_html(summary, scored, command=shlex.join(["python", "evaluate.py", *arguments]))
+        with atomic_path(args.report) as path:
+            path.write_text(page, encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> int:
     try:
-        evaluate(parse_arguments(arguments))
+        evaluate(sys.argv[1:] if arguments is None else arguments)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

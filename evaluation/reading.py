@@ -34,7 +34,7 @@ _PUBLIC_MEDIAN = 13
 _PUBLIC_FILL = 110
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Place:
     """Where the face of a real video lies: frames at 25 per second from number `first` on.
 
@@ -60,7 +60,7 @@ class Place:
         return FaceChoice("point", point=(float(x), float(y)), time=self.first / FPS)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reading:
     """One version of a clip, frames at 25 per second.
 

@@ -5,6 +5,7 @@ Videos that are there already are not made again, so the same command goes on wh
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -89,6 +91,7 @@ class Scored:
         job: the clip.
         modes: comparison -> scores.
         identity: descriptor (128,) of the real face; None when the clip was left out.
+        adaptation: comparison -> whether adaptation was skipped, and its sentence.
         strips: "comparison: version" -> JPEG of some of its mouth windows.
         left_out: why it was not scored; None if it was.
     """
@@ -96,6 +99,7 @@ class Scored:
     job: Job
     modes: dict[str, Compared] = field(default_factory=dict)
     identity: np.ndarray | None = None
+    adaptation: dict[str, dict[str, Any]] = field(default_factory=dict)
     strips: dict[str, bytes] = field(default_factory=dict)
     left_out: str | None = None
 
@@ -133,7 +137,7 @@ class ClipScorer:
         real = self._version(clip.video, place)
         frozen = self._version(self._frozen(clip, real.reading), place)
         own = self._sound(clip.audio)
-        scored = Scored(job, identity=real.early)
+        scored, shown = Scored(job, identity=real.early), []
         for mode in job.modes:
             sound = own if mode == OWN else self._sound(job.result or job.speech.audio)
             versions = {REAL: (real, own)}
@@ -142,10 +146,15 @@ class ClipScorer:
             if mode != OWN:
                 versions[UNTOUCHED] = (real, sound)
             versions[FROZEN] = (frozen, sound)
-            versions |= {name: (self._version(video, place), sound) for name, video in self._results(mode, job)}
+            for name, video in self._results(mode, job):
+                versions[name] = (self._version(video, place), sound)
+                if name == ADAPTED:
+                    scored.adaptation[mode] = json.loads(video.with_suffix(".json").read_text(encoding="utf-8"))
             scored.modes[mode] = compare(versions, self._networks, same_words=mode != NEW)
             if job.sheet:
-                scored.strips |= {f"{mode}: {name}": strip(v.reading.windows) for name, (v, _) in versions.items()}
+                new = {name: v.reading for name, (v, _) in versions.items() if v.reading not in shown}
+                shown += new.values()
+                scored.strips |= {f"{mode}: {name}": strip(reading.windows) for name, reading in new.items()}
         return scored
 
     def _results(self, mode: str, job: Job) -> Iterator[tuple[str, Path]]:
@@ -160,13 +169,19 @@ class ClipScorer:
             target = f"{FOLDERS[mode]}/adapted/{name}.mp4"
             yield ADAPTED, self._generated(job.clip.video, audio, target, adapt=self._settings.adapt)
 
-    def _generated(self, video: Path, audio: Path, name: str, **options: float) -> Path:
-        """The program's result; picture and sound both end with the shorter one, so that frames correspond."""
+    def _generated(self, video: Path, audio: Path, name: str, adapt: float = 0.0) -> Path:
+        """The program's result; picture and sound both end with the shorter one, so that frames correspond.
+
+        What adaptation did is written beside the video, after it.
+        """
         target = self._settings.output / name
-        if not target.is_file():
+        if not (target.with_suffix(".json") if adapt else target).is_file():
             chosen = self._settings.config.inference
             quality = {key: getattr(chosen, key) for key in ("steps", "guidance", "seed", "crf")}
-            self._pipeline.run(video, audio, target, Options(**quality, fit="cut", rest="cut", **options))
+            made = self._pipeline.run(video, audio, target, Options(**quality, fit="cut", rest="cut", adapt=adapt))
+            if made.adaptation is not None:
+                report = {"skipped": made.adaptation.skipped is not None, "said": made.adaptation.sentence()}
+                target.with_suffix(".json").write_text(json.dumps(report, ensure_ascii=False), encoding="utf-8")
         return target
 
     def _frozen(self, clip: RawClip, real: Reading) -> Path:

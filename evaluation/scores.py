@@ -119,19 +119,20 @@ def compare(
     frames = min(len(version.reading) for version, _ in versions.values())
     real = versions[REAL][0]
     truth = real.reading.cut(frames)
-    truth_maps, _ = networks.features(_spread(truth.windows))
+    distinct = {version for version, _ in versions.values()}
+    looks = {version: networks.features(_spread(version.reading.cut(frames).windows)) for version in distinct}
     truth_flow = metrics.optical_flow(truth.windows)
     rows, features = {}, {}
     for name, (version, sound) in versions.items():
         reading = version.reading.cut(frames)
-        maps, features[name] = networks.features(_spread(reading.windows))
+        maps, features[name] = looks[version]
         flow = truth_flow if same_words else metrics.optical_flow(reading.windows)
         row = _temporal(reading, flow) | _synced(version.sync(sound, frames))
         row["identity"] = metrics.cosine(version.late, real.early)
         row["lost_frames"] = reading.lost
         if same_words and version is not real:
             row |= _fidelity(reading, truth)
-            row["perceptual"] = metrics.perceptual_distance(maps, truth_maps)
+            row["perceptual"] = metrics.perceptual_distance(maps, looks[real][0])
         rows[name] = row
     return Compared(frames, rows, features)
 

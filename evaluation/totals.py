@@ -28,18 +28,24 @@ DEFINITIONS = {
     "real, encoded again": "the real video through the encoder of the results: the noise floor of every figure",
     "untouched": "the real picture with the new sound",
     "frozen mouth": "the mouth window nearest to the clip's resting mouth pasted into every frame",
-    "LMD": "mean distance of the 40 lip points of the face mesh from the real video's, aligned face",
-    "SSIM, PSNR": "of the aligned 160x160 mouth window; SSIM of its brightness",
-    "perceptual distance": f"between {FEATURES} of four stages, equal weights; not LPIPS",
-    "Fréchet distance": f"between averaged {FEATURES} (320 numbers) of all clips; not FID, and only comparable between "
-    "rows of one run",
+    "LMD": "mean distance of the 40 lip points of the face mesh from the real video's, on the aligned face, in % "
+    "of the distance between the eyes",
+    "SSIM, PSNR": "of the aligned 160x160 mouth window; SSIM of its brightness; PSNR in dB",
+    "perceptual": f"distance of mouth windows in {FEATURES} of four stages with equal weights; not LPIPS",
+    "Fréchet": f"distance of all clips' mouth windows in averaged {FEATURES} (320 numbers); not FID, and only "
+    "comparable between rows of one run",
     "identity": "cosine of dlib's face descriptors: second half of the clip against the real video's first half",
-    "sync": f"LSE-C and LSE-D by this project's SyncNet judge (16-frame windows, ±{JUDGE_SHIFT} frames), which never "
-    "supervised the generator; they do not compare with the public SyncNet's",
+    "LSE-C, LSE-D, ±1 frame": "sync confidence, sync distance and offset by this project's SyncNet judge (16-frame "
+    f"windows, ±{JUDGE_SHIFT} frames), which never supervised the generator; the field's own figures need "
+    "--public_syncnet and do not compare with these",
     "jerk": "third difference of the aligned lip points (smoothed by 30 ms), relative to the real video's",
     "warp error": "grey levels between a frame and the next one warped back by DIS optical flow, mouth region; flow of "
     "the real video where all versions should move alike (own speech), else of each version itself",
 }
+FOOTNOTE = (
+    f"LMD in % of the distance between the eyes; perceptual and Fréchet distance in {FEATURES} (not LPIPS, not FID); "
+    "identity by dlib's descriptor; LSE-C, LSE-D and offset by this project's SyncNet judge."
+)
 _DASH = "–"
 
 
@@ -59,20 +65,20 @@ class Column:
 
 
 COLUMNS = (
-    Column("lmd", "LMD, % of eye distance ↓", lambda v: f"{100 * v:.2f}"),
+    Column("lmd", "LMD, % ↓", lambda v: f"{100 * v:.2f}"),
     Column("ssim", "SSIM ↑", lambda v: f"{v:.3f}"),
-    Column("psnr", "PSNR, dB ↑", lambda v: f"{v:.1f}"),
-    Column("perceptual", "perceptual distance ↓", lambda v: f"{v:.4f}"),
-    Column("frechet", "Fréchet distance ↓", lambda v: f"{v:.2f}"),
+    Column("psnr", "PSNR ↑", lambda v: f"{v:.1f}"),
+    Column("perceptual", "perceptual ↓", lambda v: f"{v:.4f}"),
+    Column("frechet", "Fréchet ↓", lambda v: f"{v:.2f}"),
     Column("identity", "identity ↑", lambda v: f"{v:.3f}"),
-    Column("confidence", "sync confidence (LSE-C) ↑", lambda v: f"{v:.3f}"),
-    Column("distance", "sync distance (LSE-D) ↓", lambda v: f"{v:.3f}"),
-    Column("in_sync", "within ±1 frame, % ↑", lambda v: f"{100 * v:.1f}"),
+    Column("confidence", "LSE-C ↑", lambda v: f"{v:.3f}"),
+    Column("distance", "LSE-D ↓", lambda v: f"{v:.3f}"),
+    Column("in_sync", "±1 frame, % ↑", lambda v: f"{100 * v:.1f}"),
     Column("public_confidence", "public LSE-C ↑", lambda v: f"{v:.2f}"),
     Column("public_distance", "public LSE-D ↓", lambda v: f"{v:.2f}"),
-    Column("public_in_sync", "public within ±1 frame, % ↑", lambda v: f"{100 * v:.1f}"),
+    Column("public_in_sync", "public ±1 frame, % ↑", lambda v: f"{100 * v:.1f}"),
     Column("jerk_of_real", "jerk, × real", lambda v: f"{v:.2f}"),
-    Column("warp_error", "warp error, levels ↓", lambda v: f"{v:.2f}"),
+    Column("warp_error", "warp error ↓", lambda v: f"{v:.2f}"),
 )
 _RATIOS = ("confidence", "identity", "jerk", "warp_error")
 
@@ -120,12 +126,18 @@ def stranger_identity(scored: list[Scored]) -> float | None:
     return float(np.mean(pairs)) if pairs else None
 
 
-def markdown(table: dict[str, Row]) -> str:
-    """The totals of one comparison as a Markdown table that is also readable as it is."""
+def table_cells(table: dict[str, Row]) -> list[list[str]]:
+    """The totals of one comparison as text: a head line, then one line a version; only columns that have a value."""
     columns = [c for c in COLUMNS if any(c.key in row for row in table.values())]
     cells = [["", *(c.title for c in columns)]]
     for name, row in table.items():
         cells.append([name, *(c.text(row[c.key]) if c.key in row else _DASH for c in columns)])
+    return cells
+
+
+def markdown(table: dict[str, Row]) -> str:
+    """The totals of one comparison as a Markdown table that is also readable as it is."""
+    cells = table_cells(table)
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in cells]
     lines.insert(1, "| " + " | ".join("-" * w for w in widths) + " |")
@@ -141,6 +153,7 @@ class Summary:
         clips, people: that were scored.
         frames: of all clips together.
         strangers: see `stranger_identity`.
+        adapted: comparison -> clips in which adaptation changed something.
         left_out: a sentence for each clip that could not be used.
     """
 
@@ -149,6 +162,7 @@ class Summary:
     people: int
     frames: int
     strangers: float | None
+    adapted: dict[str, int]
     left_out: list[str]
 
 
@@ -169,6 +183,11 @@ def summarise(scored: list[Scored]) -> Summary:
         people=len({s.job.clip.person for s in used}),
         frames=sum(max(c.frames for c in s.modes.values()) for s in used),
         strangers=stranger_identity(used),
+        adapted={
+            mode: sum(not s.adaptation[mode]["skipped"] for s in used if mode in s.adaptation)
+            for mode in modes
+            if any(mode in s.adaptation for s in used)
+        },
         left_out=left_out,
     )
 
@@ -181,7 +200,8 @@ def notes(summary: Summary, mode: str) -> list[str]:
         row = table[name]
         parts = [f"sync confidence {100 * row['confidence_of_real']:.0f} % of the real video's"]
         if "lmd_of_frozen" in row:
-            parts.append(f"LMD {100 * (1 - row['lmd_of_frozen']):.0f} % below the frozen mouth's")
+            side = "below" if row["lmd_of_frozen"] <= 1 else "above"
+            parts.append(f"LMD {100 * abs(1 - row['lmd_of_frozen']):.0f} % {side} the frozen mouth's")
         parts.append(f"identity {row['identity_of_real']:.3f} of the real-to-real figure")
         parts.append(f"jerk {row['jerk_of_real']:.2f} times the real video's")
         sentences.append(f"{name[0].upper()}{name[1:]}: {', '.join(parts)}.")
@@ -191,6 +211,8 @@ def notes(summary: Summary, mode: str) -> list[str]:
             f"Noise floor (the real video encoded again and measured again): LMD {100 * row['lmd']:.2f} % of the eye "
             f"distance, SSIM {row['ssim']:.3f}, PSNR {row['psnr']:.1f} dB."
         )
+    if mode in summary.adapted:
+        sentences.append(f"Adaptation changed something in {summary.adapted[mode]} clips and skipped the others.")
     if summary.strangers is not None:
         sentences.append(f"Two different people have an identity of {summary.strangers:.3f}.")
     return sentences
@@ -203,6 +225,7 @@ def as_text(summary: Summary) -> str:
         seconds = summary.frames / FPS
         parts.append(f"### {TITLES[mode]}: {table[REAL]['clips']} clips, {summary.people} people, {seconds:.0f} s")
         parts += [markdown(table), "\n".join(f"- {note}" for note in notes(summary, mode))]
+    parts.append(FOOTNOTE)
     parts += [f"Left out: {sentence}" for sentence in summary.left_out]
     return "\n\n".join(parts) + "\n"
 
@@ -215,6 +238,7 @@ def as_json(summary: Summary, scored: list[Scored]) -> dict[str, Any]:
             "person": s.job.clip.person,
             "speech": s.job.speech and s.job.speech.name,
             "left_out": s.left_out,
+            "adaptation": s.adaptation,
             "scores": {mode: {"frames": c.frames, "rows": c.rows} for mode, c in s.modes.items()},
         }
         for s in scored
