@@ -50,7 +50,7 @@ $(VENV)/.installed: requirements.txt | $(PY)
 	"$(PY)" -m pip install --disable-pip-version-check -q -r requirements.txt
 	@touch "$@"
 
-$(VENV)/.installed-dev: requirements-dev.txt requirements.txt | $(PY)
+$(VENV)/.installed-dev: requirements-dev.txt requirements-eval.txt requirements.txt | $(PY)
 	"$(PY)" -m pip install --disable-pip-version-check -q -r requirements-dev.txt
 	@touch "$@" "$(VENV)/.installed"
 
