@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 from anyio import to_thread
@@ -52,6 +52,25 @@ class JobList(BaseModel):
     """Jobs of this key, newest first."""
 
     jobs: list[JobView]
+
+
+class Language(BaseModel):
+    """A language in which texts can be spoken."""
+
+    code: str = Field(examples=["zh"])
+    name: str = Field(examples=["Chinese (Mandarin)"])
+    default_voice: str
+
+
+class VoiceView(BaseModel):
+    """Somebody who speaks texts."""
+
+    name: str
+    language: str = Field(examples=["en"])
+    gender: str = Field(examples=["female"])
+    engine: str
+    natural: bool = Field(description="learnt from a person, not robotic")
+    licence: str
 
 
 class Health(BaseModel):
@@ -307,6 +326,26 @@ def get_result(request: Request, job: OneJob, context: Context) -> Response:
     if job.state != DONE:
         raise Problem(410, "gone", f"The job is {job.state}; its result is deleted.")
     return result_response(request, context.service.files, job)
+
+
+@_ROUTER.get("/languages", responses=_problems(501))
+def list_languages(_: Owner, context: Context) -> list[Language]:
+    """Languages in which a text can be spoken (`lang`); the first six are looked after."""
+    speaker, first = context.intake.speaker, {}
+    for voice in speaker.processor.voices:
+        first.setdefault(voice.language, voice.name)
+    names = speaker.names
+    codes = [code for code in names if code in first] + sorted(first.keys() - names.keys())
+    return [Language(code=code, name=names.get(code, code), default_voice=first[code]) for code in codes]
+
+
+@_ROUTER.get("/voices", responses=_problems(422, 501))
+def list_voices(
+    _: Owner, context: Context, lang: Annotated[str | None, Query(max_length=20, description="only these")] = None
+) -> list[VoiceView]:
+    """Voices that can speak a text (`voice`); the first one of a language is its default."""
+    voices = context.intake.speaker.processor.voices
+    return [VoiceView(**asdict(voice)) for voice in voices if lang is None or voice.language == lang.lower()]
 
 
 @_ROUTER.get("/health")

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipeline import Options
 from serving.problems import bad_input
 from utils.config import InferenceConfig
+from utils.helpers import parse_seconds
 
 FILES = {"video_file": "video", "audio_file": "audio"}
 """Fields that take files -> name of the file within a job."""
@@ -30,8 +31,8 @@ class JobForm(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     text_input: str | None = Field(None, description="text to speak, instead of audio_file", examples=["Good morning!"])
-    lang: str | None = Field(None, description="language of the text, see /languages", examples=["en"])
-    voice: str | None = Field(None, description="who speaks the text, see /voices")
+    lang: str = Field("auto", max_length=20, description="language of the text, see /languages", examples=["en"])
+    voice: str | None = Field(None, max_length=100, description="who speaks the text, see /voices")
     speed: float = Field(1.0, ge=0.5, le=2.0, description="tempo of the spoken text, 1 = as usual")
     steps: int | None = Field(None, ge=1, le=1000, description="denoising steps; more is finer and slower")
     guidance: float | None = Field(None, ge=0, le=20, description="exaggerate the mouth's movement, 1 = not at all")
@@ -41,6 +42,7 @@ class JobForm(BaseModel):
     face: str | None = Field(None, max_length=100, description="largest, left, right, index:N, point:X,Y[@SECONDS]")
     codec: str | None = Field(None, description="h264 (MP4) or ffv1 (lossless, Matroska)")
     crf: int | None = Field(None, ge=0, le=51, description="quality of h264, 0 best to 51 worst")
+    adapt: str | None = Field(None, max_length=20, description="first learn from the video for so long, such as 60s")
     webhook_url: str | None = Field(None, max_length=2000, description="called when the job is finished, if allowed")
 
     def options(self, defaults: InferenceConfig) -> Options:
@@ -55,7 +57,7 @@ class JobForm(BaseModel):
             if given is None:
                 given = getattr(defaults, name, None)
             if given is not None:
-                values[name] = given
+                values[name] = parse_seconds(given) if name == "adapt" else given
         options = Options(**values)
         options.check()
         return options

@@ -13,7 +13,8 @@ from pipeline import Options, check_inputs
 from serving.forms import FILES, JobForm, read_form
 from serving.job_store import Job
 from serving.jobs import INCOMING, JobService, Submission
-from serving.problems import Problem, bad_input
+from serving.problems import bad_input
+from serving.speech import Speaker
 from serving.uploads import Form, receive_form
 from serving.webhooks import check_webhook
 from utils.config import InferenceConfig
@@ -26,9 +27,11 @@ class Intake:
     Args:
         service: where they go.
         defaults: for options that a client leaves out.
+        speaker: speaks texts.
     """
 
-    def __init__(self, service: JobService, defaults: InferenceConfig):
+    def __init__(self, service: JobService, defaults: InferenceConfig, speaker: Speaker):
+        self.speaker = speaker
         self._service = service
         self._defaults = defaults
 
@@ -93,7 +96,7 @@ class Intake:
     def _check_text(self, fields: JobForm) -> None:
         if len(fields.text_input) > self._service.config.max_text:
             raise InputError(f"The text is longer than {self._service.config.max_text} characters; give less.")
-        raise Problem(501, "no-voices", "This server cannot speak texts; send a sound file (audio_file).")
+        self.speaker.check(fields.text_input, fields.lang, fields.voice, fields.speed)
 
 
 def _without_paths(sentence: str, form: Form) -> str:

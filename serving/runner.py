@@ -26,6 +26,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
+from serving.problems import Problem
 from utils.helpers import InputError
 
 _LOG = logging.getLogger("lipsync.runner")
@@ -90,6 +91,7 @@ def _loaded(arguments: argparse.Namespace) -> Any:
     from pipeline import LipSyncPipeline, Options  # takes seconds, after the line is open
     from serving.provenance import sign
     from serving.setup import resolved
+    from serving.speech import Speaker
     from utils.config import load_config
     from utils.helpers import resolve_device
 
@@ -98,10 +100,13 @@ def _loaded(arguments: argparse.Namespace) -> Any:
     service = config.service.model_copy(update=resolved(config.service))
     config = config.model_copy(update={"inference": inference, "media": service.media})
     pipeline = LipSyncPipeline.load(config, resolve_device(arguments.device))
+    speaker = Speaker(Path(arguments.weights), Path(arguments.weights) / config.size / "phonemes")
 
     def run(job: dict[str, Any], line: _Line) -> dict[str, Any]:
         video, output = Path(job["video"]), Path(job["output"])
-        audio = Path(job["audio"]) if job["audio"] else _spoken(job, output.with_name("spoken.wav"))
+        audio = Path(job["audio"] or output.with_name("spoken.wav"))
+        if not job["audio"]:
+            speaker.write(job["text"], audio, job["lang"], job["voice"], job["speed"])
         summary = asdict(pipeline.run(video, audio, output, Options(**job["options"]), line.progress))
         sign(output, service)
         del summary["output"]
@@ -110,22 +115,12 @@ def _loaded(arguments: argparse.Namespace) -> Any:
     return run
 
 
-def _spoken(job: dict[str, Any], path: Path) -> Path:
-    """Write the text as speech."""
-    import soundfile
-    from language_processor import synthesize
-
-    speech = synthesize(job["text"], job["lang"], voice=job["voice"], speed=job["speed"])
-    soundfile.write(path, speech.samples, speech.rate)
-    return path
-
-
 def _serve(line: _Line, job: dict[str, Any], run: Any) -> None:
     try:
         line.tell("done", summary=run(job, line))
     except _Stopped:
         line.tell("stopped")
-    except InputError as error:
+    except (InputError, Problem) as error:
         line.tell("refused", sentence=_without_paths(str(error), job))
     except Exception as error:  # noqa: BLE001 - the job fails, the runner serves the next one
         _LOG.exception("job broke")

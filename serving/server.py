@@ -14,8 +14,10 @@ import uvicorn
 
 from serving.api import Access, create_app
 from serving.intake import Intake
+from serving.jobs import JobService
 from serving.security import LOOPBACK_NAMES, ApiKeys, is_loopback, new_key
 from serving.setup import ROOT, Settings, common_parser, open_service, read_settings, start_logging
+from serving.speech import Speaker
 from utils.config import load_config
 from utils.helpers import InputError
 
@@ -46,10 +48,16 @@ def main(argv: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return _BAD_SETTINGS
     start_logging()
-    app = create_app(service, Intake(service, load_config(settings.config_path).inference), access)
+    app = create_app(service, make_intake(service, settings), access)
     with Embedded(worker_command(arguments, settings) if arguments.worker else None):
         serve(app, arguments)
     return 0
+
+
+def make_intake(service: JobService, settings: Settings) -> Intake:
+    """What takes requests in, for these settings."""
+    config = load_config(settings.config_path)
+    return Intake(service, config.inference, Speaker(settings.weights, settings.weights / config.size / "phonemes"))
 
 
 def build_parser(mode: str, description: str, port: int) -> argparse.ArgumentParser:

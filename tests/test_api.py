@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,6 +22,7 @@ from serving.intake import Intake
 from serving.jobs import JobService
 from serving.logs import JsonFormatter
 from serving.security import ApiKeys, is_loopback, new_key
+from serving.speech import Speaker
 from tests import footage
 from tests.service import REPO, make_service, result_file, service_config, stored_files, wait_for
 from utils.config import load_config
@@ -48,7 +50,8 @@ def service(tmp_path: Path) -> JobService:
 
 
 def client_of(service: JobService, access: Access = LOCAL, **options: Any) -> TestClient:
-    intake = Intake(service, load_config(REPO / "model_config.yaml").inference)
+    speaker = Speaker(REPO / "pretrained", REPO / "pretrained" / "lite" / "phonemes")
+    intake = Intake(service, load_config(REPO / "model_config.yaml").inference, speaker)
     return TestClient(create_app(service, intake, access), **options)
 
 
@@ -197,6 +200,7 @@ BAD_FIELDS = {
     "face": "nose",
     "codec": "gif",
     "webhook_url": "http://169.254.169.254/",
+    "adapt": "soon",
     "nonsense": "1",
     "text_input": "Hello",  # together with a sound
 }
@@ -207,7 +211,7 @@ def test_a_field_that_cannot_be_used_is_named(
     client: TestClient, service: JobService, form: dict[str, Any], name: str
 ) -> None:
     answer = client.post("/jobs", files=form, data={name: BAD_FIELDS[name]})
-    is_problem(answer, 422, "webhook" if name == "webhook_url" else name)
+    is_problem(answer, 422, {"webhook_url": "webhook", "adapt": "60s"}.get(name, name))
     assert stored_files(service.config) == []
 
 
@@ -456,3 +460,47 @@ def test_log_lines_are_json_without_what_was_sent(client: TestClient, form: dict
     entries = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert {"method", "path", "status", "seconds"} <= set(entries[0])
     assert "secret" not in stream.getvalue() and "evil.wav" not in stream.getvalue()
+
+
+@pytest.fixture
+def voices(client: TestClient) -> list[dict[str, Any]]:
+    answer = client.get("/voices")
+    if answer.status_code == 501:
+        pytest.skip(answer.json()["detail"])
+    return answer.json()
+
+
+def test_languages_and_voices_fit_together(client: TestClient, voices: list[dict[str, Any]]) -> None:
+    languages = client.get("/languages").json()
+    assert languages[0]["code"] == "en"
+    assert {language["code"] for language in languages} == {voice["language"] for voice in voices}
+    english = client.get("/voices", params={"lang": "EN"}).json()
+    assert english[0]["name"] == languages[0]["default_voice"] and {voice["language"] for voice in english} == {"en"}
+
+
+@pytest.mark.usefixtures("voices")
+def test_a_text_instead_of_a_sound(client: TestClient, service: JobService, media: Path) -> None:
+    video = (media / "portrait.png").read_bytes()
+    data = {"text_input": "你好，世界。", "lang": "zh", "speed": "1.2"}
+    answer = client.post("/jobs", files={"video_file": video}, data=data)
+    assert answer.status_code == 202
+    request = service.take().request
+    assert (request["text"], request["lang"], request["speed"]) == ("你好，世界。", "zh", 1.2)
+    for change, sentence in (
+        ({"lang": "klingon"}, "klingon"),
+        ({"voice": "nobody"}, "nobody"),
+        ({"speed": "9"}, "speed"),
+        ({"text_input": "..."}, "spoken"),
+        ({"text_input": "a" * 6000}, "5000 characters"),
+    ):
+        is_problem(client.post("/jobs", files={"video_file": video}, data=data | change), 422, sentence)
+
+
+def test_an_installation_without_voices_says_so(
+    client: TestClient, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "language_processor", None)
+    video = (media / "portrait.png").read_bytes()
+    is_problem(client.post("/jobs", files={"video_file": video}, data={"text_input": "Hello"}), 501, "audio_file")
+    is_problem(client.get("/languages"), 501, "audio_file")
+    is_problem(client.get("/voices"), 501, "audio_file")
