@@ -14,8 +14,10 @@ exist, and ``manifest.tsv`` for people, languages and sources). Writes ``output_
     meta.json    who, which language, which text, from where, how many frames; by how many of them the sound is
                  off, once there is a trained sync network in ``<weights_dir>/<size>/syncnet``
 
-and ``output_dir/report.json``: clips in, kept and dropped by reason, minutes, people. Originals are only read; what is
-done is skipped; a clip's folder appears under its name when it is complete, so the same command goes on after a kill.
+and scenes with pauses, music and noise made of the clips (see data/quiet_scenes.py) into ``train_scenes/`` and
+``val_scenes/``, and ``output_dir/report.json``: clips in, kept and dropped by reason, minutes, people. Originals are
+only read; what is done is skipped; a clip's folder appears under its name when it is complete, so the same command
+goes on after a kill.
 """
 
 from __future__ import annotations
@@ -371,6 +373,20 @@ def write_activity(folder: Path, network: Path) -> None:
     scratch.replace(target)
 
 
+def make_scenes(output: Path, split: str, shape: MouthShape, config: Config) -> None:
+    """Last pass: training scenes in which nobody speaks for a while; a sixth as many for validation."""
+    from data.quiet_scenes import SceneMaker, write_scenes
+
+    weights, minutes = config.inference.weights_dir, config.preprocess.scene_minutes
+    write_scenes(
+        SceneMaker(output, split, shape),
+        output / f"{split}_scenes",
+        minutes if split == "train" else minutes / 6,
+        _speech_encoder(weights / "whisper_tiny_en_encoder").features,
+        _voice_activity(weights / "voice_activity").track,
+    )
+
+
 @functools.cache
 def _sync_network(folder: Path):
     """One sync network a worker process."""
@@ -383,15 +399,18 @@ def _sync_network(folder: Path):
     return load_pretrained(SyncNetV2, folder).eval()
 
 
-def check_sync(folder: Path, network: Path, limits: PreprocessConfig) -> None:
-    """Fourth pass: by how many frames a clip's sound is off, into ``meta.json``; 0 where the network is not sure."""
+def check_sync(folder: Path, network: Path, limits: PreprocessConfig, again: bool = False) -> None:
+    """By how many frames a clip's sound is off, into ``meta.json``; 0 where the network is not sure.
+
+    ``again``: also where an earlier network has said it.
+    """
     import torch
 
     from data.dataset import decode_crops
     from models.syncnet import WINDOW, offset_search
 
     meta = json.loads((folder / "meta.json").read_text())
-    if meta["sync_offset"] is not None or meta["frames"] < WINDOW + 1:
+    if (meta["sync_offset"] is not None and not again) or meta["frames"] < WINDOW + 1:
         return
     net = _sync_network(network)
     crops = torch.from_numpy(np.ascontiguousarray(decode_crops(folder / "crops.mp4"))).permute(0, 3, 1, 2)
@@ -441,8 +460,13 @@ def write_report(output: Path, counts: dict[str, Counter]) -> dict:
     return report
 
 
-def preprocess(raw: Path, output: Path, config: Config, splits: tuple[str, ...], workers: int) -> dict:
-    """Run all passes over the given splits; see the module's text. Returns the report."""
+def preprocess(
+    raw: Path, output: Path, config: Config, splits: tuple[str, ...], workers: int, sync_network: Path | None = None
+) -> dict:
+    """Run all passes over the given splits; see the module's text. Returns the report.
+
+    With `sync_network` every clip's offset is measured again by that network.
+    """
     clips = [clip for split in splits for clip in by_turns(find_raw_clips(raw, split))]
     counts = {split: Counter() for split in splits}
     for clip, result in run_pool([(clip, output, config) for clip in clips], process_video, workers, "faces"):
@@ -455,9 +479,13 @@ def preprocess(raw: Path, output: Path, config: Config, splits: tuple[str, ...],
     folders = [folder for split in splits for folder in clip_folders(output, split)]
     run_pool([(f, encoder, config.preprocess.speech_variants) for f in folders], write_speech, workers, "speech")
     run_pool([(f, config.inference.weights_dir / "voice_activity") for f in folders], write_activity, workers, "voice")
-    network = config.inference.weights_dir / config.size / "syncnet"
-    if network.is_dir():
-        run_pool([(folder, network, config.preprocess) for folder in folders], check_sync, workers, "sync")
+    network = sync_network or config.inference.weights_dir / config.size / "syncnet"
+    if sync_network or network.is_dir():
+        again = sync_network is not None
+        run_pool([(folder, network, config.preprocess, again) for folder in folders], check_sync, workers, "sync")
+    for split in ("train", "val"):
+        if split in splits and config.preprocess.scene_minutes > 0:
+            make_scenes(output, split, shape, config)
     return write_report(output, counts)
 
 
@@ -470,6 +498,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--split", choices=("all", *SPLITS), default="all", help="which part (default: %(default)s)")
     parser.add_argument("--num_workers", type=int, default=2, help="processes (default: %(default)s)")
+    parser.add_argument(
+        "--sync_network", type=Path, metavar="DIR", help="measure again, with this network, how far each sound is off"
+    )
     return parser.parse_args(arguments)
 
 
@@ -477,7 +508,9 @@ def main(arguments: list[str] | None = None) -> int:
     args = parse_arguments(arguments)
     splits = SPLITS if args.split == "all" else (args.split,)
     try:
-        report = preprocess(args.raw_data_dir, args.output_dir, load_config(args.config), splits, args.num_workers)
+        report = preprocess(
+            args.raw_data_dir, args.output_dir, load_config(args.config), splits, args.num_workers, args.sync_network
+        )
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -23,6 +23,7 @@ def config_file(tmp_path_factory):
     text = text.replace("models_dir: pretrained/", f"models_dir: {REPO}/pretrained/")
     text = text.replace("mouth_shape_dir: pretrained/", f"mouth_shape_dir: {REPO}/pretrained/")
     text = text.replace("weights_dir: pretrained ", f"weights_dir: {REPO}/pretrained ")
+    text = text.replace("scene_minutes: 12.0", "scene_minutes: 0.2")
     path = tmp_path_factory.mktemp("config") / "model_config.yaml"
     path.write_text(text)
     return path
@@ -97,6 +98,25 @@ def test_clip_folder_is_complete_and_consistent(processed, clip, seconds):
     assert speech.shape[0] == 3 and speech.shape[2:] == (5, 384)
     assert abs(speech.shape[1] - 2 * meta["frames"]) <= 1
     assert np.abs(speech[0] - speech[1]).mean() > 0.01, "the altered copy is not altered"
+    activity = np.load(folder / "activity.npy")
+    assert len(activity) == speech.shape[1] and activity.min() >= 0 and activity.max() <= 1
+
+
+def test_scenes_hold_pauses_with_the_mouth_at_rest(processed):
+    scenes = sorted((processed / "train_scenes").glob("scene_*"))
+    assert scenes and (processed / "val_scenes").is_dir() and not (processed / "test_scenes").exists()
+    for scene in scenes:
+        tracks = np.load(scene / "tracks.npz")
+        shape, spoken = tracks["shape"], tracks["spoken"]
+        samples, rate = soundfile.read(scene / "audio.wav")
+        assert rate == 16000 and len(samples) == len(shape) * 640
+        assert np.load(scene / "speech.npy").shape == (1, 2 * len(shape), 5, 384)
+        assert len(np.load(scene / "activity.npy")) == 2 * len(shape)
+        assert not spoken[:5].any() and not spoken[-5:].any()
+        jumps = np.abs(np.diff(shape, axis=0)).max(axis=1)[~(spoken[1:] & spoken[:-1])]
+        assert jumps.max() < 0.6 * np.ptp(shape, axis=0).max() + 1e-6, "the mouth jumps between speech and rest"
+        still = np.convolve(spoken, np.ones(11), "same") == 0
+        assert np.ptp(shape[still], axis=0).max() < 1e-5, "the mouth moves in a pause"
 
 
 def test_window_is_aligned_on_the_face(processed):

@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 from torch.utils.tensorboard import SummaryWriter
 
-from data.dataset import SPEECH_RATE, Clip, ClipCache, StepBatches, clip_probabilities, clip_speech, load_clips
+from data.dataset import (
+    SPEECH_RATE,
+    Clip,
+    ClipCache,
+    StepBatches,
+    clip_activity,
+    clip_probabilities,
+    clip_speech,
+    load_clips,
+    resting_gap,
+)
 from faces.mouth_shape import NUM_POINTS, MouthShape, mouth_opening
+from models.checkpoint import load_pretrained
 from models.speech_model import SpeechModel
-from training.common import Batch, Losses, Stage
+from training.common import Batch, Losses, Stage, decay_groups
 from utils.config import Config
 from utils.data_augmentation import disturb_features
 
 REPORTED = 3  # coefficients whose correlation is reported one by one
 MAX_GAIN = 1.5
+FAST = 10.0  # learning rate of the weights that start at zero, in parts of the others'
+GAP_UNIT_PX = 4.0  # about the spread of the gap between the lips while people speak
+CLOSED_PART = 0.5  # lips count as closed below this part of the resting mouth's gap
+AFTER_S = 0.2  # so long after speech the mouth must rest
 
 
 class SpeechStage(Stage):
@@ -33,8 +51,15 @@ class SpeechStage(Stage):
         # A coefficient counts by how far it moves the points, so that sub-pixel ones do not fill the loss.
         size = np.linalg.norm(components, axis=1)
         self._weights = torch.from_numpy(size / size.mean()).float().to(device)
-        self._opening = mouth_opening(components.reshape(len(components), NUM_POINTS, 2))
+        self._opening = mouth_opening(components.reshape(len(components), NUM_POINTS, 2)).astype(np.float32)
         self._validation: list[Clip] | None = None
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What voice activity and the person do is in a few weights that start at zero: these learn faster."""
+        few = nn.ModuleList(part for part in (self.model.fusion.pause, self.model.temporal.person) if part is not None)
+        others = [p for p in self.model.parameters() if all(p is not q for q in few.parameters())]
+        groups = decay_groups(nn.ParameterList(others))
+        return groups + decay_groups(few, lr=FAST * self.settings.learning_rate, weight_decay=0.0)
 
     def train_batches(self, rank: int = 0) -> Dataset:
         sampler = SpeechSampler(self.config)
@@ -46,23 +71,42 @@ class SpeechStage(Stage):
         kept = torch.rand(2, len(batch["speech"]), device=self.device)
         has_phonemes = None if phonemes is None else kept[0] >= settings.phoneme_drop
         has_speech = None if phonemes is None else (kept[1] >= settings.speech_drop) | ~has_phonemes
-        shape = self.model(batch["speech"], phonemes, batch["times"], has_speech, has_phonemes).shape.float()
-        return self._losses(shape, batch["shape"], batch["valid"])
+        more = {name: batch[name] for name in ("activity", "resting")}
+        heard = self.model(batch["speech"], phonemes, batch["times"], has_speech, has_phonemes, **more)
+        return self._losses(heard.shape.float(), batch)
 
-    def _losses(self, shape: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> Losses:
-        """Differences of position and of speed, (B, F, K), over the frames that count (B, F)."""
-        valid = valid[..., None].float()
+    def _losses(self, shape: torch.Tensor, batch: Batch) -> Losses:
+        """Differences of position, of speed and of the gap between the lips over the frames that count."""
+        target, valid = batch["shape"], batch["valid"][..., None].float()
         both = valid[:, 1:] * valid[:, :-1]
         position = F.smooth_l1_loss(shape, target, reduction="none", beta=0.5) * self._weights
         speed = F.smooth_l1_loss(shape.diff(dim=1), target.diff(dim=1), reduction="none", beta=0.5) * self._weights
         position = (position * valid).sum() / valid.sum().clamp_min(1) / len(self._weights)
         speed = (speed * both).sum() / both.sum().clamp_min(1) / len(self._weights)
-        loss = position + self.settings.velocity_weight * speed
-        return {"loss": loss, "position": position.detach(), "speed": speed.detach()}
+        gap, agreement = self._gap_losses(shape, batch)
+        settings = self.settings
+        loss = position + settings.velocity_weight * speed
+        loss = loss + settings.gap_weight * gap + settings.correlation_weight * agreement
+        parts = {"position": position, "speed": speed, "gap": gap, "correlation": 1 - agreement}
+        return {"loss": loss, **{name: value.detach() for name, value in parts.items()}}
+
+    def _gap_losses(self, shape: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Error of the gap between the lips, closed lips counting more; one minus its correlation in a window."""
+        opening = torch.from_numpy(self._opening).to(shape)
+        gap, true, valid = shape @ opening, batch["shape"] @ opening, batch["valid"].float()
+        closed = true + batch["resting"][:, None] < CLOSED_PART * batch["resting"][:, None]
+        weight = valid * (1 + self.settings.closed_weight * closed)
+        error = F.smooth_l1_loss(gap / GAP_UNIT_PX, true / GAP_UNIT_PX, reduction="none", beta=0.5)
+        count = valid.sum(dim=1, keepdim=True).clamp_min(1)
+        moved, true = (valid * (x - (x * valid).sum(dim=1, keepdim=True) / count) for x in (gap, true))
+        # A little is added, so that windows in which nothing moves do not count.
+        norm = ((moved.square().sum(1) + count[:, 0]) * (true.square().sum(1) + count[:, 0])).sqrt()
+        return (error * weight).sum() / weight.sum().clamp_min(1), 1 - ((moved * true).sum(1) / norm).mean()
 
     @torch.no_grad()
     def validate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
-        people = self._predict_validation()
+        clips = self._predict_validation()
+        people = _by_person(clips)
         table = np.array([_correlations(predicted, true, self._opening) for predicted, true in people])
         names = ["opening", *(f"coefficient_{k}" for k in range(REPORTED))]
         metrics = dict(zip(names, table.mean(axis=0).tolist(), strict=True))
@@ -71,7 +115,7 @@ class SpeechStage(Stage):
         }
         first, true_first = (np.concatenate([pair[side][:, 0] for pair in people]) for side in (0, 1))
         metrics["relative_spread"] = float(first.std() / true_first.std())
-        return {**metrics, "score": float(table.mean())}
+        return {**metrics, **self._closed_lips(clips), **self._rest_in_pauses(), "score": float(table.mean())}
 
     @torch.no_grad()
     def finish(self) -> None:
@@ -81,26 +125,64 @@ class SpeechStage(Stage):
         Half of that (in powers) is given back: full movement would also blow up the errors.
         """
         self.model.shape_gain.fill_(1.0)
-        people = self._predict_validation()
+        people = _by_person(self._predict_validation())
         predicted, true = (np.concatenate([pair[side] for pair in people]) for side in (0, 1))
         spread, true_spread = np.maximum(predicted.std(0), 1e-3), np.maximum(true.std(0), 1e-3)
         correlation = (predicted * true).mean(0) / (spread * true_spread)
         gain = np.sqrt(np.maximum(correlation, 0.0)) * true_spread / spread
         self.model.shape_gain.copy_(torch.from_numpy(np.clip(gain, 0.0, MAX_GAIN)))
 
-    def _predict_validation(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Predicted and true shape (N, K) of each validation person, each clip's mean taken out."""
+    def initialise(self, directory: Path) -> None:
+        """Start from exported weights, also from those of a model that knew nothing of pauses."""
+        known = load_pretrained(SpeechModel, directory)
+        self.model.load_state_dict(known.state_dict(), strict=bool(known.config.knows_rest))
+        self.model.shape_gain.fill_(1.0)
+
+    def _predict_validation(self) -> list[tuple[Clip, np.ndarray, np.ndarray]]:
+        """Validation clips with predicted and true shape (N, K) of their valid frames."""
         if self._validation is None:
             data = self.config.data
             self._validation = load_clips(data.processed_dir, "val", data.window, data.fps)
-        people = defaultdict(list)
+        clips = []
         for clip in self._validation:
             shape, valid = clip_shape(clip)
-            speech = torch.from_numpy(np.asarray(clip_speech(clip)[0], np.float32)).to(self.device)
-            times = (torch.arange(len(shape), device=self.device) + clip.offset) / self.config.data.fps
-            predicted = self.model(speech[None], None, times[None]).shape[0].float().cpu().numpy()[valid]
-            people[clip.person].append((predicted - predicted.mean(0), shape[valid] - shape[valid].mean(0)))
-        return [tuple(np.concatenate(side) for side in zip(*pairs, strict=True)) for pairs in people.values()]
+            clips.append((clip, self._predict(clip)[valid], shape[valid]))
+        return clips
+
+
+    def _predict(self, clip: Clip) -> np.ndarray:
+        """Shapes (T, K) of a whole clip from its clean sound."""
+        speech, activity = (np.asarray(x, np.float32) for x in (clip_speech(clip)[0], clip_activity(clip)))
+        times = (np.arange(clip.frames, dtype=np.float32) + clip.offset) / self.config.data.fps
+        speech, activity, times = (torch.from_numpy(x)[None].to(self.device) for x in (speech, activity, times))
+        resting = torch.tensor([clip_resting(clip)], device=self.device)
+        return self.model(speech, None, times, activity=activity, resting=resting).shape[0].float().cpu().numpy()
+
+    def _closed_lips(self, clips: list[tuple[Clip, np.ndarray, np.ndarray]]) -> dict[str, float]:
+        """Of the frames with closed lips, how many are predicted closed; of those predicted closed, how many are."""
+        pairs, gain = [], self.config.inference.mouth_gain
+        for clip, predicted, shape in clips:
+            limit = (CLOSED_PART - 1) * clip_resting(clip)
+            pairs.append([gain * predicted @ self._opening < limit, shape @ self._opening < limit])
+        predicted, true = (np.concatenate(side) for side in zip(*pairs, strict=True))
+        both, found, there = (float(np.sum(x)) for x in (predicted & true, predicted, true))
+        return {"closed_recall": both / max(there, 1), "closed_precision": both / max(found, 1)}
+
+    def _rest_in_pauses(self) -> dict[str, float]:
+        """In the pauses of the validation scenes: the gap as a part of the resting mouth's, and how much it moves."""
+        folder, data = self.config.data.processed_dir, self.config.data
+        if not (folder / "val_scenes").is_dir():
+            return {}
+        gaps, pause, speech = [], [], []
+        for clip in load_clips(folder, "val_scenes", data.window, data.fps):
+            spoken = clip_spoken(clip)
+            late = ~np.convolve(spoken, np.ones(2 * round(AFTER_S * data.fps) + 1), mode="same").astype(bool)
+            moved = self.config.inference.mouth_gain * self._predict(clip) @ self._opening
+            gaps.append((1 + moved[late] / clip_resting(clip)).clip(0))
+            pause.append(np.diff(moved)[late[1:] & late[:-1]])
+            speech.append(np.diff(moved)[spoken[1:] & spoken[:-1]])
+        chewing = np.concatenate(pause).std() / max(np.concatenate(speech).std(), 1e-6)
+        return {"pause_gap": float(np.concatenate(gaps).mean()), "pause_chewing": float(chewing)}
 
 
 class SpeechSampler:
@@ -117,12 +199,18 @@ class SpeechSampler:
         self._frames = round(self._settings.window_s * data.fps)
         self._clips = load_clips(data.processed_dir, "train", data.window, data.fps, data.max_minutes_per_person)
         self._chances = clip_probabilities(self._clips)
-        self._shapes = ClipCache(lambda clip: dict(zip(("shape", "valid"), clip_shape(clip), strict=True)), 1e9)
+        self._scenes: list[Clip] = []
+        if self._settings.scene_share > 0:
+            self._scenes = load_clips(data.processed_dir, "train_scenes", data.window, data.fps)
+        self._tracks = ClipCache(load_tracks, 1e9)
 
     def draw(self, random: np.random.Generator) -> dict[str, torch.Tensor]:
-        """ "speech" (T, 5, 384), "times" (F,) s, "shape" (F, K), "valid" (F,) bool."""
-        clip = self._clips[random.choice(len(self._clips), p=self._chances)]
-        tracks = self._shapes(clip)
+        """ "speech" (T, 5, 384), "activity" (T,), "resting" px, "times" (F,) s, "shape" (F, K), "valid" (F,)."""
+        if random.random() < self._settings.scene_share:
+            clip = self._scenes[random.integers(len(self._scenes))]
+        else:
+            clip = self._clips[random.choice(len(self._clips), p=self._chances)]
+        tracks = self._tracks(clip)
         tempo = 1 + random.uniform(-self._settings.tempo_jitter, self._settings.tempo_jitter)
         start = random.uniform(0, max(0.0, clip.frames - self._frames * tempo))
         frames = start + tempo * np.arange(self._frames)
@@ -137,6 +225,8 @@ class SpeechSampler:
         valid = inside & (read_between(tracks["valid"].astype(np.float32), frames) > 0.99)
         return {
             "speech": torch.from_numpy(speech.astype(np.float32)),
+            "activity": torch.from_numpy(read_between(tracks["activity"], steps)),
+            "resting": tracks["resting"] * np.float32(random.uniform(0.85, 1.15)),
             "times": torch.arange(self._frames, dtype=torch.float32) / self._fps,
             "shape": torch.from_numpy(read_between(tracks["shape"], frames)),
             "valid": torch.from_numpy(valid),
@@ -149,6 +239,24 @@ def clip_shape(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
         return tracks["shape"].astype(np.float32), tracks["valid"].astype(bool)
 
 
+def clip_resting(clip: Clip) -> np.float32:
+    """Gap between the inner lips of the person's resting mouth, window px."""
+    with np.load(clip.directory / "tracks.npz") as tracks:
+        return resting_gap(tracks["base"])
+
+
+def clip_spoken(clip: Clip) -> np.ndarray:
+    """Which frames (T,) bool of a scene are not in a pause."""
+    with np.load(clip.directory / "tracks.npz") as tracks:
+        return tracks["spoken"]
+
+
+def load_tracks(clip: Clip) -> dict[str, np.ndarray]:
+    """shape (T, K), valid (T,), activity (T50,), resting (): what the sampler keeps of a clip."""
+    shape, valid = clip_shape(clip)
+    return {"shape": shape, "valid": valid, "activity": clip_activity(clip), "resting": clip_resting(clip)}
+
+
 def read_between(sequence: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """Linear interpolation of (T, ...) at fractional indices (N,), clamped to the ends -> float32 (N, ...)."""
     positions = np.clip(positions, 0, len(sequence) - 1)
@@ -158,6 +266,14 @@ def read_between(sequence: np.ndarray, positions: np.ndarray) -> np.ndarray:
     high = np.minimum(low + 1, last) - first
     weight = (positions - low).reshape(-1, *[1] * (sequence.ndim - 1)).astype(np.float32)
     return part[low - first] * (1 - weight) + part[high] * weight
+
+
+def _by_person(clips: list[tuple[Clip, np.ndarray, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Predicted and true shape (N, K) of each person, each clip's mean taken out."""
+    people = defaultdict(list)
+    for clip, predicted, shape in clips:
+        people[clip.person].append((predicted - predicted.mean(0), shape - shape.mean(0)))
+    return [tuple(np.concatenate(side) for side in zip(*pairs, strict=True)) for pairs in people.values()]
 
 
 def _correlations(predicted: np.ndarray, true: np.ndarray, opening: np.ndarray) -> list[float]:

@@ -161,6 +161,10 @@ class SyncNetTraining(StageConfig):
 class SpeechTraining(StageConfig):
     window_s: PositiveFloat
     velocity_weight: NonNegativeFloat
+    gap_weight: NonNegativeFloat
+    closed_weight: NonNegativeFloat
+    correlation_weight: NonNegativeFloat
+    scene_share: float = Fraction
     phoneme_drop: float = Fraction
     speech_drop: float = Fraction
     tempo_jitter: float = Fraction
@@ -263,6 +267,7 @@ class PreprocessConfig(Section):
     max_clip_s: PositiveFloat
     crf: int = Field(ge=0, le=51)
     speech_variants: PositiveInt
+    scene_minutes: NonNegativeFloat
     max_sync_offset: PositiveInt
     min_sync_confidence: NonNegativeFloat
 

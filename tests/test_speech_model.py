@@ -1,0 +1,158 @@
+"""The speech model's inputs beside the sound: voice activity, the person's resting mouth, soft phonemes; its stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data.background_sounds import background
+from data.dataset import load_clips
+from data.quiet_scenes import SceneMaker, write_scenes
+from faces.mouth_shape import CLOSED_PART, MouthShape, mouth_opening
+from models.speech_model import SpeechModel
+from models.speech_track import SpeechTrack
+from tests.conftest import REPO
+from tests.processed import make_processed, resting_mouth
+from training.speech import SpeechSampler, SpeechStage
+from utils.config import Config, load_config
+
+STEPS = 60
+
+
+@pytest.fixture(scope="module")
+def model() -> SpeechModel:
+    torch.manual_seed(0)
+    return SpeechModel(width=32, layers=1, heads=2, tokens_per_frame=2, knows_rest=True).eval()
+
+
+@pytest.fixture(scope="module")
+def inputs() -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(2, STEPS, 5, 384), torch.arange(25).expand(2, -1) / 25
+
+
+@pytest.fixture(scope="module")
+def shape() -> MouthShape:
+    return MouthShape.load(REPO / "pretrained" / "mouth_shape")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory, shape: MouthShape) -> Path:
+    """A processed data set with half a minute of scenes; features are random, for speed."""
+    root = make_processed(tmp_path_factory.mktemp("data"))
+    random = np.random.default_rng(0)
+    for split in ("train", "val"):
+        write_scenes(
+            SceneMaker(root, split, shape),
+            root / f"{split}_scenes",
+            0.5,
+            lambda sound: random.standard_normal((-(-len(sound) // 320), 5, 384)),
+            lambda sound: np.zeros(-(-len(sound) // 320)),
+        )
+    return root
+
+
+@pytest.fixture(scope="module")
+def config(scenes: Path) -> Config:
+    sizes = ["size=debug", f"data.processed_dir={scenes}", "training.speech.scene_share=0.5"]
+    return load_config(REPO / "model_config.yaml", [*sizes, f"training.common.weights_dir={REPO / 'pretrained'}"])
+
+
+class TestInputs:
+    def test_an_untrained_model_takes_no_notice_of_pauses_and_persons(self, model, inputs):
+        """So that trained weights without these inputs are a start."""
+        speech, times = inputs
+        plain = model(speech, None, times)
+        told = model(speech, None, times, activity=torch.rand(2, STEPS), resting=torch.tensor([1.0, 9.0]))
+        torch.testing.assert_close(told.shape, plain.shape)
+        torch.testing.assert_close(told.tokens, plain.tokens)
+
+    def test_trained_ones_do(self, inputs):
+        torch.manual_seed(0)
+        model = SpeechModel(width=32, layers=1, heads=2, tokens_per_frame=2, knows_rest=True).eval()
+        torch.nn.init.normal_(model.fusion.pause.weight)
+        torch.nn.init.normal_(model.temporal.person.gap.weight)
+        speech, times = inputs
+        plain = model(speech, None, times)
+        silent = model(speech, None, times, activity=torch.zeros(2, STEPS))
+        other = model(speech, None, times, resting=torch.tensor([1.0, 9.0]))
+        assert not torch.allclose(silent.tokens, plain.tokens, atol=1e-2)
+        torch.testing.assert_close(other.tokens, plain.tokens)
+        assert not torch.allclose(other.shape, plain.shape, atol=1e-2)
+        torch.testing.assert_close(model(speech, None, times, activity=torch.ones(2, STEPS)).shape, plain.shape)
+
+    def test_certain_phonemes_are_the_same_as_ids(self, model, inputs):
+        speech, times = inputs
+        ids = torch.randint(0, 128, (2, STEPS))
+        certain = torch.nn.functional.one_hot(ids, 128).float()
+        for sound in (speech, None):
+            torch.testing.assert_close(model(sound, certain, times).shape, model(sound, ids, times).shape)
+
+    def test_a_track_has_one_length(self):
+        track = SpeechTrack(np.zeros((9, 5, 384), np.float32), np.arange(9.0))
+        assert len(track.part(2, 5)) == 3 and track.part(2, 5).activity.tolist() == [2, 3, 4]
+        assert track.half().features.dtype == np.float16
+        with pytest.raises(ValueError, match="9 steps of features, but 8"):
+            SpeechTrack(np.zeros((9, 5, 384)), np.zeros(8))
+
+
+class TestScenes:
+    def test_same_chance_same_scene(self, scenes, shape):
+        maker = SceneMaker(scenes, "train", shape)
+        one, same, other = (maker.make(np.random.default_rng(seed)) for seed in (3, 3, 4))
+        np.testing.assert_array_equal(one.samples, same.samples)
+        assert len(one.samples) != len(other.samples) or (one.samples != other.samples).any()
+
+    def test_rest_is_the_persons_closed_mouth(self, scenes, shape):
+        maker = SceneMaker(scenes, "train", shape)
+        clip = load_clips(scenes, "train", 5, 25)[0]
+        rest = maker.rest(clip.person)
+        with np.load(clip.directory / "tracks.npz") as tracks:
+            gaps = mouth_opening(shape.decode(tracks["shape"], tracks["base"].astype(np.float32)))
+        closed = mouth_opening(shape.decode(rest.shape[None], rest.base[None]))[0]
+        assert closed <= np.quantile(gaps, 0.2)
+
+    @pytest.mark.parametrize("kind", ["music", "noise", "murmur", "wind", "hum"])
+    def test_backgrounds_are_sounds_of_one_loudness(self, kind):
+        for seed in range(4):
+            sound = background(kind, 24000, 16000, np.random.default_rng(seed))
+            assert sound.shape == (24000,) and np.isfinite(sound).all()
+            assert np.sqrt(np.mean(sound**2)) == pytest.approx(1, rel=1e-3)
+
+
+class TestStage:
+    def test_samples_come_from_clips_and_scenes(self, config):
+        sampler = SpeechSampler(config)
+        items = [sampler.draw(np.random.default_rng(seed)) for seed in range(20)]
+        assert {bool(item["activity"].max() > 0.5) for item in items} == {True, False}
+        assert all(item["activity"].shape == (100,) and item["shape"].shape == (50, 10) for item in items)
+
+    def test_closing_the_lips_where_they_are_closed_lowers_the_loss(self, config):
+        stage = SpeechStage()
+        stage.build(config, torch.device("cpu"))
+        closing = torch.zeros(10)
+        closing[0] = -2.0
+        true = closing.expand(1, 25, 10)
+        batch = {"shape": true, "valid": torch.ones(1, 25, dtype=torch.bool), "resting": torch.tensor([5.0])}
+        losses = [float(stage._losses(part * true, batch)["gap"]) for part in (0.0, 0.5, 1.0)]
+        assert losses[0] > losses[1] > losses[2] == 0
+
+    def test_validation_measures_pauses(self, config):
+        stage = SpeechStage()
+        stage.build(config, torch.device("cpu"))
+        stage.model.eval()
+        metrics = stage.validate(0, None)
+        assert {"pause_gap", "pause_chewing", "closed_recall", "closed_precision", "score"} <= set(metrics)
+
+
+def test_lips_are_not_pressed_into_each_other(shape):
+    base = np.repeat(resting_mouth()[None], 3, axis=0).astype(np.float32)
+    coefficients = np.zeros((3, 10), np.float32)
+    coefficients[:, 0] = (-9, 0, 2)
+    points = shape.decode(coefficients, base)
+    kept = shape.parted(points, base)
+    assert mouth_opening(points)[0] < 0
+    assert mouth_opening(kept)[0] == pytest.approx(CLOSED_PART * mouth_opening(base)[0], abs=1e-3)
+    np.testing.assert_array_equal(kept[1:], points[1:])
