@@ -450,7 +450,7 @@ class _Job:
             return self._model.generate(
                 np.stack([frame.window for frame in frames]),
                 references,
-                shape.decode(coefficients, base),
+                shape.parted(shape.decode(coefficients, base), base),
                 self._speech,
                 times,
                 steps=options.steps,

@@ -157,7 +157,8 @@ class TestSpeechModel:
 
     def test_stage_learns_the_mouth_from_the_sound(self, data, tmp_path, weights):
         sizes = ["models.debug.speech.dropout=0.1", "training.batch_size=8", "training.learning_rate=5e-3"]
-        assert train("speech", data, weights, tmp_path, 40, "training.window_s=1.2", *sizes) == 0
+        others = ["training.window_s=1.2", "training.scene_share=0"]
+        assert train("speech", data, weights, tmp_path, 40, *others, *sizes) == 0
         run = tmp_path / "debug" / "speech"
         last = json.loads((run / "history.jsonl").read_text().splitlines()[-1])
         assert last["coefficient_0"] > 0.8
