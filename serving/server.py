@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         settings = read_settings(arguments)
         if arguments.new_key is not None:
-            print(new_key(settings.service.api_keys_file, arguments.new_key))
+            print(new_key(settings.keys_file, arguments.new_key))
             return 0
         access = read_access(arguments, settings)
         service, _ = open_service(settings)
@@ -82,7 +82,7 @@ def read_access(arguments: argparse.Namespace, settings: Settings) -> Access:
     Raises:
         InputError: others could reach the server, and there are no keys.
     """
-    keys = ApiKeys.load(settings.service.api_keys_file)
+    keys = ApiKeys.load(settings.keys_file)
     local = is_loopback(arguments.host)
     if not local and not len(keys) and not arguments.insecure:
         raise InputError(

@@ -43,6 +43,11 @@ class Settings:
     queue: str | None
     storage: str | None
 
+    @property
+    def keys_file(self) -> Path:
+        """Where the names and hashes of the API keys are."""
+        return self.service.data_dir / "api_keys"
+
 
 def common_parser(mode: str, description: str) -> argparse.ArgumentParser:
     """The options that every mode of the service has."""
@@ -106,7 +111,7 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
 
 def resolved(service: ServiceConfig) -> dict[str, Path]:
     """The paths of the configuration, made absolute: relative ones start at the program's folder."""
-    names = ("data_dir", "api_keys_file", "c2pa_certificate", "c2pa_key")
+    names = ("data_dir", "c2pa_certificate", "c2pa_key")
     return {name: ROOT / path for name in names if (path := getattr(service, name)) is not None}
 
 

@@ -23,7 +23,7 @@ PATIENCE_S = 240.0  # for what takes seconds on a computer that has nothing else
 def service_config(folder: Path, **changes: Any) -> ServiceConfig:
     """The shipped configuration with another data folder, and no demands on the disk."""
     config = load_config(REPO / "model_config.yaml").service
-    standard = {"data_dir": folder, "api_keys_file": folder / "keys", "min_free_gb": 0.0}
+    standard = {"data_dir": folder, "min_free_gb": 0.0}
     return config.model_copy(update={**standard, **changes})
 
 

@@ -364,7 +364,7 @@ def test_what_breaks_inside_is_not_told(service: JobService, caplog: pytest.LogC
 
 def test_keys_are_wanted_and_separate_jobs(tmp_path: Path, form: dict[str, Any]) -> None:
     service = make_service(service_config(tmp_path, max_jobs_per_key=1))
-    path = service.config.api_keys_file
+    path = tmp_path / "keys"
     keys = {name: {"Authorization": f"Bearer {new_key(path, name)}"} for name in ("anna", "bob")}
     client = client_of(service, replace(LOCAL, keys=ApiKeys.load(path)))
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eA=="}):

@@ -285,7 +285,6 @@ class ServiceConfig(Section):
     min_free_gb: NonNegativeFloat
     upload_idle_s: PositiveFloat
     upload_max_s: PositiveFloat
-    api_keys_file: Path
     allowed_hosts: tuple[str, ...]
     allowed_origins: tuple[str, ...]
     webhook_origins: tuple[str, ...]

@@ -1,0 +1,27 @@
+# The service without a GPU. Build: docker build -t lip-sync .   Run: see compose.yaml and docs/api.md.
+FROM python:3.12-slim-bookworm
+
+ENV PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1
+
+WORKDIR /app
+COPY requirements.txt requirements-service.txt ./
+# PyTorch's build for processors only: a fraction of the size; the pin in requirements.txt then counts as met.
+RUN pip install --index-url https://download.pytorch.org/whl/cpu "$(grep '^torch==' requirements.txt)" \
+    && pip install -r requirements-service.txt
+
+COPY . .
+RUN useradd --system --uid 10001 lipsync \
+    && mkdir -p /data \
+    && chown lipsync /data
+USER lipsync
+VOLUME /data
+EXPOSE 8000
+
+HEALTHCHECK --interval=30s --timeout=5s --start-period=120s \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/health', timeout=4)"]
+
+ENTRYPOINT ["python", "app.py"]
+CMD ["--mode", "api", "--host", "0.0.0.0", "--port", "8000", "--data-dir", "/data"]

@@ -1,0 +1,74 @@
+"""Dockerfile, compose.yaml and docs/api.md: what they tell people to run is what the program understands."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+from starlette.routing import Match
+
+from serving.api import _ROUTER
+from serving.server import build_parser
+from serving.setup import worker_parser
+
+REPO = Path(__file__).resolve().parent.parent
+DOCUMENT = (REPO / "docs" / "api.md").read_text(encoding="utf-8")
+COMMANDS = "".join(re.findall(r"```bash\n(.*?)```", DOCUMENT, flags=re.DOTALL)).replace("\\\n", " ").splitlines()
+
+
+def understood(words: list[str]) -> None:
+    """Fails unless the program takes these options."""
+    mode = " ".join(words).replace("--mode ", "--mode=").split("--mode=")[1].split()[0]
+    parsers = {"api": build_parser("api", "", 8000), "worker": worker_parser()}
+    parsers[mode].parse_args(words)
+
+
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_compose_starts_what_there_is(name: str) -> None:
+    service = yaml.safe_load((REPO / "compose.yaml").read_text(encoding="utf-8"))["services"][name]
+    understood(service["command"])
+
+
+def test_both_services_of_compose_share_queue_and_files() -> None:
+    document = yaml.safe_load((REPO / "compose.yaml").read_text(encoding="utf-8"))
+    shared = [
+        {word for word in document["services"][name]["command"] if word.startswith(("--queue", "--storage", "--data"))}
+        for name in ("api", "worker")
+    ]
+    assert shared[0] == shared[1] and len(shared[0]) == 3
+    named = {volume.split(":")[0] for service in document["services"].values() for volume in service["volumes"]}
+    assert named == set(document["volumes"])
+
+
+def test_the_dockerfile_copies_and_starts_what_there_is() -> None:
+    text = (REPO / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    for names in re.findall(r"^COPY (.+) \S+$", text, flags=re.MULTILINE):
+        assert all((REPO / name).exists() for name in names.split())
+    assert json.loads(re.search(r"^ENTRYPOINT (.+)$", text, flags=re.MULTILINE)[1]) == ["python", "app.py"]
+    understood(json.loads(re.search(r"^CMD (.+)$", text, flags=re.MULTILINE)[1]))
+    assert "USER lipsync" in text
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("python app.py")])
+def test_documented_commands_are_understood(line: str) -> None:
+    understood(shlex.split(line, comments=True)[2:])
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if "curl" in line])
+def test_documented_calls_exist(line: str) -> None:
+    method = "DELETE" if "-X DELETE" in line else "POST" if " -F " in line else "GET"
+    path = re.search(r"http://(?:127.0.0.1|localhost):8000(/[^\s\"?|)]*)", line)[1].replace("$job", "0" * 32)
+    scope = {"type": "http", "method": method, "path": path, "headers": [], "root_path": ""}
+    assert any(route.matches(scope)[0] is Match.FULL for route in _ROUTER.routes)
+    assert all((REPO / name).is_file() for name in re.findall(r"_file=@(\S+)", line))
+
+
+def test_the_document_names_every_field() -> None:
+    from serving.forms import FILES, JobForm
+
+    table = DOCUMENT[DOCUMENT.index("## Fields") : DOCUMENT.index("## Refusals")]
+    assert {*FILES, *JobForm.model_fields} <= set(re.findall(r"`(\w+)`", table))
