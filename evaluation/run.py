@@ -152,9 +152,9 @@ class ClipScorer:
                     scored.adaptation[mode] = json.loads(video.with_suffix(".json").read_text(encoding="utf-8"))
             scored.modes[mode] = compare(versions, self._networks, same_words=mode != NEW)
             if job.sheet:
-                new = {name: v.reading for name, (v, _) in versions.items() if v.reading not in shown}
+                new = {f"{mode}: {name}": v.reading for name, (v, _) in versions.items() if v.reading not in shown}
                 shown += new.values()
-                scored.strips |= {f"{mode}: {name}": strip(reading.windows) for name, reading in new.items()}
+                scored.strips |= {name: strip(reading.windows) for name, reading in new.items()}
         return scored
 
     def _results(self, mode: str, job: Job) -> Iterator[tuple[str, Path]]:
