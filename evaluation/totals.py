@@ -214,7 +214,7 @@ def notes(summary: Summary, mode: str) -> list[str]:
     if mode in summary.adapted:
         sentences.append(f"Adaptation changed something in {summary.adapted[mode]} clips and skipped the others.")
         if mode == OWN:
-            sentences.append("Adaptation learns from the very clip and sound of this table; new speech is its fair test.")
+            sentences.append("Adaptation learns from the clips and sounds of this table; new speech is its fair test.")
     if summary.strangers is not None:
         sentences.append(f"Two different people have an identity of {summary.strangers:.3f}.")
     return sentences
