@@ -156,6 +156,10 @@ class LanguageProcessor:
                 position = last
         return found, tuple(spoken)
 
+    def choose(self, text: str, lang: str = "auto", voice: str | None = None, speed: float = 1.0) -> Voice:
+        """Who would speak a text; arguments and errors as for `synthesize`, but nothing is spoken."""
+        return self._prepare(text, lang, voice, speed)[0]
+
     def detect(self, text: str) -> str:
         """The language of a text: by its script, and within the Latin script by the words.
 
@@ -188,6 +192,8 @@ class LanguageProcessor:
         """The code of a supported language, for "EN", "en-US", "zh_CN" and the like."""
         code = language.lower().replace("_", "-")
         spoken = {voice.language for voice in self.voices}
+        if not spoken:
+            raise InputError(f"No voice is installed: {'; '.join(self._missing.values())}.")
         for candidate in (code, code.split("-")[0]):
             candidate = _ALIASES.get(candidate, candidate)
             if candidate in spoken:

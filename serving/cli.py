@@ -9,11 +9,15 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
+from language_processor import LanguageProcessor
 from pipeline import CODECS, FITS, RESTS, LipSyncPipeline, Options, Summary, check_inputs
+from serving.spoken_text import SpokenText, describe_voice, list_voices, read_text, speech_file
 from utils.config import Config, InferenceConfig, load_config
 from utils.helpers import InputError, parse_seconds, resolve_device
 
@@ -21,7 +25,7 @@ OK, UNEXPECTED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 CONFIG = Path(__file__).resolve().parent.parent / "model_config.yaml"
 
 _DESCRIPTION = """\
-Make a person in a video (or a portrait picture) speak the words of a sound file.
+Make a person in a video (or a portrait picture) speak the words of a sound file, or a text.
 
 The result is the same video, with the same size, frame rate and length rules, in which only the mouth region has
 changed, together with the new sound as given."""
@@ -30,6 +34,8 @@ _EXAMPLES = """\
 examples:
   A portrait speaks:
     python app.py --mode cli --video portrait.png --audio speech.wav --output result.mp4
+  The same in Chinese from a text, with subtitles (result.srt):
+    python app.py --mode cli --video portrait.png --text "你好，很高兴认识你。" --output result.mp4 --srt
   A video gets new words; the person on the left speaks; better quality, slower:
     python app.py --mode cli --video talk.mp4 --audio new.mp3 --output result.mp4 --face left --steps 4
   The sound is longer than the video: start the video again instead of playing it back and forth:
@@ -86,6 +92,7 @@ def build_parser(defaults: InferenceConfig) -> argparse.ArgumentParser:
         help="cli: this; each of the others has its own --help",
     )
     _add_files(parser)
+    _add_text(parser)
     _add_quality(parser, defaults)
     _add_choices(parser)
     _add_machine(parser)
@@ -93,12 +100,35 @@ def build_parser(defaults: InferenceConfig) -> argparse.ArgumentParser:
 
 
 def _add_files(parser: argparse.ArgumentParser) -> None:
-    files = parser.add_argument_group("files (all three are needed)")
+    files = parser.add_argument_group("files (video, output, and a sound or a text are needed)")
     files.add_argument("--video", type=Path, required=True, help="video with a face, or a portrait picture")
-    files.add_argument(
-        "--audio", type=Path, required=True, help="sound file (or a video with sound) that is to be spoken"
-    )
+    files.add_argument("--audio", type=Path, help="sound file (or a video with sound) that is to be spoken")
     files.add_argument("--output", type=Path, required=True, help="video to write: .mp4, .mov, .mkv or .webm")
+
+
+def _add_text(parser: argparse.ArgumentParser) -> None:
+    text = parser.add_argument_group("text (instead of a sound; with --audio: what is said in that sound, for --srt)")
+    source = text.add_mutually_exclusive_group()
+    source.add_argument("--text", help="what the person is to say")
+    source.add_argument("--text-file", type=Path, metavar="FILE", help="the same from a UTF-8 file")
+    text.add_argument(
+        "--lang", default="auto", metavar="CODE", help="en, zh, ja, fr, de, es, one of --list-voices, or auto"
+    )
+    text.add_argument("--voice", metavar="NAME", help="one of --list-voices (default: the first of the language)")
+    text.add_argument("--speed", type=float, default=1.0, metavar="X", help="0.5 slow to 2 fast (default: 1)")
+    text.add_argument("--srt", action="store_true", help="write subtitles beside the output, as .srt")
+    text.add_argument("--list-voices", action=_ListVoices, help="show all voices and end")
+
+
+class _ListVoices(argparse.Action):
+    """Ends the program like --help, so that no file has to be named."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:  # noqa: A002 - argparse's name
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: Any) -> None:
+        print(list_voices(_language_processor(_configured(namespace))))
+        parser.exit()
 
 
 def _add_quality(parser: argparse.ArgumentParser, defaults: InferenceConfig) -> None:
@@ -166,14 +196,44 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> Summary:
     config = _configured(arguments)
     options = _options(arguments, config)
-    check_inputs(
-        arguments.video, arguments.audio, arguments.output, options, config.media
-    )  # before the networks are loaded
-    pipeline = LipSyncPipeline.load(config, resolve_device(arguments.device))
-    if options.adapt:
-        print(f"Adapting to the person, at most {options.adapt:g} s.", file=sys.stderr, flush=True)
-    with Progress() as progress:
-        return pipeline.run(arguments.video, arguments.audio, arguments.output, options, progress)
+    spoken = _spoken_text(arguments)
+    # Before any sound is made and the networks are loaded.
+    check_inputs(arguments.video, arguments.audio, arguments.output, options, config.media)
+    with _speech(arguments, spoken, config) as audio:
+        pipeline = LipSyncPipeline.load(config, resolve_device(arguments.device))
+        if options.adapt:
+            print(f"Adapting to the person, at most {options.adapt:g} s.", file=sys.stderr, flush=True)
+        with Progress() as progress:
+            return pipeline.run(arguments.video, audio, arguments.output, options, progress)
+
+
+def _spoken_text(arguments: argparse.Namespace) -> SpokenText | None:
+    """What the command line says about a text; None without one."""
+    text = arguments.text if arguments.text_file is None else read_text(arguments.text_file)
+    if text is not None:
+        return SpokenText(text, arguments.lang, arguments.voice, arguments.speed)
+    if arguments.audio is None:
+        raise InputError("Nothing to speak: give a sound with --audio, or a text with --text or --text-file.")
+    if arguments.srt:
+        raise InputError("Subtitles need the text: add --text or --text-file with what is said in the sound.")
+    return None
+
+
+def _speech(arguments: argparse.Namespace, spoken: SpokenText | None, config: Config) -> AbstractContextManager[Path]:
+    """The sound that drives the lips: the given one, or the text spoken into a file for the time of the run."""
+    if spoken is None:
+        return nullcontext(arguments.audio)
+    processor = _language_processor(config)
+    voice = processor.choose(spoken.text, spoken.lang, spoken.voice, spoken.speed)
+    if arguments.audio is None:
+        print(describe_voice(voice, processor), file=sys.stderr, flush=True)
+    subtitles = arguments.output.with_suffix(".srt") if arguments.srt else None
+    return speech_file(processor, spoken, arguments.audio, subtitles)
+
+
+def _language_processor(config: Config) -> LanguageProcessor:
+    weights = CONFIG.parent / config.inference.weights_dir
+    return LanguageProcessor(weights, weights / config.size / "phonemes")
 
 
 def _configured(arguments: argparse.Namespace) -> Config:

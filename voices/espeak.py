@@ -123,7 +123,7 @@ class _Library:
         entries, found, number = self._c.espeak_ListVoices(None), {}, 0
         while entries[number]:
             entry = entries[number].contents
-            found.setdefault(entry.languages[1:].decode(), entry.identifier.decode())
+            found.setdefault(entry.languages[1:].decode().lower(), entry.identifier.decode())
             number += 1
         return found
 
