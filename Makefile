@@ -31,6 +31,8 @@ endif
 
 PY     := $(VENV)/bin/python
 TRAIN  := "$(PY)" trainer.py --config "$(CONFIG)" --size lite --set data.processed_dir="$(PROCESSED)"
+PREPARE = "$(PY)" data/preprocess.py --raw_data_dir "$(DATA)" --output_dir "$(PROCESSED)" --config "$(CONFIG)" \
+	--split all --num_workers $(WORKERS)
 FROM    = $(foreach part,autoencoder syncnet speech,--set training.$(part)="$(RUNS)/lite/$(part)/export")
 
 .PHONY: help demo voices test lint bench train-lite preprocess clean
@@ -74,22 +76,40 @@ lint: $(VENV)/.installed-dev
 bench: $(VENV)/.installed
 	"$(PY)" benchmarks/bench_pipeline.py
 
-# The recipe of pretrained/lite. Each command goes on where it was stopped.
+# The recipe of pretrained/lite, see docs/training.md. Each command goes on where it was stopped.
 preprocess: $(VENV)/.installed
-	"$(PY)" data/preprocess.py --raw_data_dir "$(DATA)" --output_dir "$(PROCESSED)" --config "$(CONFIG)" \
-		--split all --num_workers $(WORKERS)
+	$(PREPARE)
 
-# The generator is trained twice: on many short windows, for the pictures; then on long ones with the sync loss.
-train-lite: preprocess
+$(VENV)/.installed-train: requirements-train.txt requirements.txt | $(PY)
+	"$(PY)" -m pip install --disable-pip-version-check -q -r requirements-train.txt
+	@touch "$@" "$(VENV)/.installed"
+
+$(RUNS)/perceptual.pt: tools/perceptual_network.py $(VENV)/.installed-train
+	@mkdir -p "$(RUNS)"
+	"$(PY)" tools/perceptual_network.py "$@"
+
+# Sounds are shifted by what a first sync network finds, and once more by the better one that then comes out.
+$(RUNS)/.shifted: | preprocess
+	$(TRAIN) --stage syncnet --output "$(RUNS)/first" --set training.max_minutes=20 --set training.minimum_shift=2
+	$(PREPARE) --sync_network "$(RUNS)/first/lite/syncnet/export"
+	$(TRAIN) --stage syncnet --output "$(RUNS)" --set training.max_minutes=15 \
+		--init "$(RUNS)/first/lite/syncnet/export" --set training.learning_rate=6e-4 --set training.shape_weight=0.2
+	$(PREPARE) --sync_network "$(RUNS)/lite/syncnet/export"
+	@touch "$@"
+
+# The generator is trained twice: on many short windows, for the pictures; then on long ones with the sync network,
+# the perceptual difference and the discriminator.
+train-lite: preprocess $(RUNS)/.shifted $(RUNS)/perceptual.pt
 	$(TRAIN) --stage autoencoder --output "$(RUNS)" --set training.max_minutes=20
-	$(TRAIN) --stage syncnet --output "$(RUNS)" --set training.max_minutes=20
-	$(TRAIN) --stage syncnet_judge --output "$(RUNS)" --set training.max_minutes=30
-	$(TRAIN) --stage speech --output "$(RUNS)" --set training.max_steps=500
-	$(TRAIN) --stage generator --output "$(RUNS)/pictures" $(FROM) --set training.max_minutes=30 \
-		--set data.window=4 --set training.batch_size=12 --set training.sync_weight=0
-	$(TRAIN) --stage generator --output "$(RUNS)" $(FROM) --set training.max_minutes=30 \
-		--init "$(RUNS)/pictures/lite/generator/export" --set training.learning_rate=4e-4 \
-		--set training.batch_size=4 --set training.pixel_from=0 --set training.pixel_every=1
+	$(TRAIN) --stage syncnet_judge --output "$(RUNS)" --set training.max_minutes=45
+	$(TRAIN) --stage speech --output "$(RUNS)" --set training.max_minutes=12
+	$(TRAIN) --stage generator --output "$(RUNS)/pictures" $(FROM) --set training.max_minutes=40 \
+		--set data.window=4 --set training.batch_size=12 --set training.sync_weight=0 \
+		--set training.adversarial_weight=0
+	$(TRAIN) --stage generator --output "$(RUNS)" $(FROM) --set training.max_minutes=120 \
+		--init "$(RUNS)/pictures/lite/generator/export" --set training.learning_rate=5e-4 \
+		--set training.batch_size=4 --set training.pixel_from=0 --set training.pixel_windows=2 \
+		--set training.perceptual_weight=1.0 --set training.perceptual_network="$(RUNS)/perceptual.pt"
 	mkdir -p pretrained/lite
 	for part in autoencoder syncnet_judge generator; do \
 		rm -rf "pretrained/lite/$$part" && cp -R "$(RUNS)/lite/$$part/export" "pretrained/lite/$$part" || exit 1; done

