@@ -17,7 +17,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from evaluation.clips import find_clips, pair_with_speech, pair_with_truth
+from evaluation.clips import find_clips, longest, pair_with_speech, pair_with_truth
 from evaluation.features import check_packages
 from evaluation.report import as_html
 from evaluation.run import GIVEN, NEW, OWN, Job, Settings, score_all
@@ -38,7 +38,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     what.add_argument("--clips", type=int, metavar="N", help="only so many clips, evenly spread over the people")
     what.add_argument("--seed", type=int, default=0, help="of the choice of new speech (default: %(default)s)")
     what.add_argument("--adapt", metavar="TIME", help="also with adaptation to the speaker, for example 60s")
-    what.add_argument("--adapt_clips", type=int, metavar="N", help="adaptation for only so many clips (default: all)")
+    what.add_argument("--adapt_clips", type=int, metavar="N", help="adaptation for only the N longest clips")
     output = parser.add_argument_group("output")
     output.add_argument("--report", type=Path, metavar="FILE", help="report to write, .html")
     output.add_argument("--json", type=Path, metavar="FILE", help="scores of every clip and in total")
@@ -69,10 +69,10 @@ def own_jobs(args: argparse.Namespace, adapt: bool) -> list[Job]:
     for folder, chosen in modes.items():
         clips = find_clips(folder, args.clips)
         speech = pair_with_speech(clips, args.seed) if NEW in chosen else {}
-        adapted = 0 if not adapt else len(clips) if args.adapt_clips is None else args.adapt_clips
+        adapted = longest(clips, args.adapt_clips or len(clips)) if adapt else []
         for i, clip in enumerate(clips):
-            sheet, new = i < SHEET_CLIPS, speech.get(clip.video.name)
-            jobs.append(Job(clip, chosen, speech=new, adapted=i < adapted, sheet=sheet))
+            new, sheet = speech.get(clip.video.name), i < SHEET_CLIPS or clip in adapted
+            jobs.append(Job(clip, chosen, speech=new, adapted=clip in adapted, sheet=sheet))
     return jobs
 
 
@@ -87,6 +87,8 @@ def find_jobs(args: argparse.Namespace, adapt: bool) -> list[Job]:
         raise InputError("Give either --results with --ground_truth, or --self_reenactment and/or --cross.")
     if args.clips is not None and args.clips < 1:
         raise InputError(f"The number of clips must be 1 or more, not {args.clips}.")
+    if args.adapt_clips is not None and args.adapt_clips < 1:
+        raise InputError(f"The number of clips to adapt to must be 1 or more, not {args.adapt_clips}.")
     if args.workers < 1:
         raise InputError(f"The number of processes must be 1 or more, not {args.workers}.")
     return given_jobs(args) if given else own_jobs(args, adapt)

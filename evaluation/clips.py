@@ -87,6 +87,11 @@ def pair_with_speech(clips: list[RawClip], seed: int = 0) -> dict[str, Speech]:
     return pairs
 
 
+def longest(clips: list[RawClip], count: int) -> list[RawClip]:
+    """The clips with most sound: adaptation to the speaker needs some seconds to learn from."""
+    return sorted(clips, key=lambda clip: -probe_audio(clip.audio).duration)[:count]
+
+
 def pair_with_truth(results: Path, truths: Path) -> list[tuple[Path, RawClip]]:
     """Results and the real videos of the same name (without the suffix), in turn over the people.
 
