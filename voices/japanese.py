@@ -53,8 +53,11 @@ def _words(text: str) -> list[tuple[str, str, bool]]:
     """(word, katakana, whether it is spoken as part of the word before it, like particles and endings)."""
     import pyopenjtalk
 
-    # The other way of reading kanji would need a dictionary of 200 MB more.
-    nodes = pyopenjtalk.run_frontend(text, use_sudachi_kanji_yomi=False)
+    try:
+        # The other way of reading kanji would need a dictionary of 200 MB more.
+        nodes = pyopenjtalk.run_frontend(text, use_sudachi_kanji_yomi=False)
+    except ModuleNotFoundError:  # that dictionary is looked for when a character is not Japanese
+        nodes = pyopenjtalk.run_frontend(text, use_vanilla=True)
     found = [(n["string"], re.sub(r"[^ァ-ヺー]", "", n["pron"]), n["pos"] in ("助詞", "助動詞")) for n in nodes]
     return [(word, kana, glued and k > 0 and bool(found[k - 1][1])) for k, (word, kana, glued) in enumerate(found)]
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import unicodedata
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.util import find_spec
@@ -43,6 +45,9 @@ _VOICES = {
     "fr": ("ff_siwis",),
     "es": ("ef_dora", "em_alex"),
 }
+
+_CHINESE_DIGITS = str.maketrans("0123456789", "零一二三四五六七八九")
+_PINYIN_DIGITS = ("ling2", "yi1", "er4", "san1", "si4", "wu3", "liu4", "qi1", "ba1", "jiu3")
 
 _PAUSES = ' ;:,.!?—…"“”()'
 _STRESS = "ˈˌ"
@@ -114,9 +119,7 @@ class KokoroEngine(VoiceEngine):
 
     def _ipa(self, text: str, language: str, style: str) -> str:
         if language == "zh":
-            from misaki.zh import ZHG2P
-
-            return ZHG2P()(text)[0]
+            return _mandarin_ipa(text)
         if language == "ja":
             return japanese_ipa(text)
         return _espeak_to_kokoro(text, language, british=style.startswith("b"))
@@ -158,6 +161,19 @@ class KokoroEngine(VoiceEngine):
         options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", 0))
         options.log_severity_level = 3
         return onnxruntime.InferenceSession(_with_output(model, _DURATIONS), options, ["CPUExecutionProvider"])
+
+
+def _mandarin_ipa(text: str) -> str:
+    import jieba
+    from misaki.zh import ZHG2P
+
+    jieba.setLogLevel(logging.WARNING)  # it would tell how long its dictionary took to load
+    # Numbers longer than a name can be given to are read digit by digit.
+    text = re.sub(r"\d{16,}", lambda m: m[0].translate(_CHINESE_DIGITS), text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of numbers that it cannot read
+        ipa = ZHG2P()(text)[0]
+    return "".join(ZHG2P.py2ipa(_PINYIN_DIGITS[int(c)]) if c.isdigit() else c for c in ipa)
 
 
 def _package_dir(name: str) -> Path:

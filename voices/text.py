@@ -25,7 +25,7 @@ _PART = re.compile(r"(?<=[,;:—–])\s+|(?<=[、，；：])")
 _ISO_DATE = re.compile(r"\b(\d{4})-(\d{1,2})-(\d{1,2})\b")
 _LOCAL_DATE = re.compile(r"\b(\d{1,2})([/.])(\d{1,2})\2(\d{4})\b")
 _CLOCK = re.compile(r"(?<!\d)([01]?\d|2[0-3])[:：]([0-5]\d)(?!\d)")
-_SIGNS = {"$": "USD", "€": "EUR", "£": "GBP", "¥": "JPY"}
+_CURRENCIES = {"$": "USD", "€": "EUR", "£": "GBP", "¥": "JPY"}
 _MONEY = re.compile(r"([$€£¥])\s?(\d[\d.,]*\d|\d)|(\d[\d.,]*\d|\d)\s?([$€£¥])")
 
 _ABBREVIATIONS = {
@@ -61,10 +61,12 @@ def plain_text(text: str) -> str:
 
 
 def _speakable(character: str) -> str:
-    """The character, a space for a picture, nothing for an invisible one."""
+    """The character (a digit of any script as 0 to 9), a space for a picture, nothing for an invisible one."""
     if character == "\n" or character in _SPOKEN_SIGNS:
         return character
     kind = unicodedata.category(character)
+    if kind == "Nd":
+        return str(unicodedata.decimal(character))
     if kind in ("Cf", "Mn", "Me") and (kind != "Mn" or "\ufe00" <= character <= "\ufe0f"):
         return ""
     return " " if kind in ("So", "Sk", "Cc", "Cs", "Co", "Cn", "Zl", "Zp") else character
@@ -94,7 +96,8 @@ def _date(match: re.Match[str], order: tuple[int, int, int], language: str) -> s
 
 def _money(match: re.Match[str], language: str) -> str:
     sign, amount = (match[1], match[2]) if match[1] else (match[4], match[3])
-    name = get_currency_name(_SIGNS[sign], count=2 if amount != "1" else 1, locale=language)
+    code = "CNY" if sign == "¥" and language == "zh" else _CURRENCIES[sign]
+    name = get_currency_name(code, count=2 if amount != "1" else 1, locale=language)
     return f"{amount}{'' if language in ('zh', 'ja') else ' '}{name}"
 
 
