@@ -303,6 +303,25 @@ class References:
     tokens: torch.Tensor
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """A window of frames laid out for the generator, batch of one.
+
+    Attributes:
+        chosen: number of the reference that is nearest.
+        bent: uint8 (F, 160, 160, 3), that reference bent to the wanted shape.
+        sketch: uint8 (F, 40, 40, 3).
+        images: (F, 3, 160, 160) in [-1, 1].
+        others: sketch, speech tokens and face tokens, as `LatentLipDiffusion.conditions` takes them.
+    """
+
+    chosen: int
+    bent: np.ndarray
+    sketch: np.ndarray
+    images: torch.Tensor
+    others: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
 class LipSyncModel:
     """Everything learned, for use: speech encoder, autoencoder, generator and mouth shapes.
 
@@ -357,10 +376,16 @@ class LipSyncModel:
         """The network between speech and mouth shape."""
         return self._speech
 
+    @property
+    def generator(self) -> LatentLipDiffusion:
+        """The inpainter; the speech model inside it is not the one in use, see `speech_model`."""
+        return self._generator
+
     def copy(self) -> LipSyncModel:
-        """A model whose speech model can be changed while this one stays as it is; they share the other networks."""
+        """A model whose speech model and generator can be changed while this one stays as it is; the rest is shared."""
         other = copy.copy(self)
         other._speech = copy.deepcopy(self._speech)
+        other._generator = copy.deepcopy(self._generator)
         return other
 
     def hear(self, samples: np.ndarray) -> SpeechTrack:
@@ -426,25 +451,46 @@ class LipSyncModel:
         Returns:
             uint8 (F, 160, 160, 3), unchanged outside the mask.
         """
+        layout = self._lay_out(window, references, points, speech, times)
+        draft = self._draft(layout.images, self._images(layout.bent))
+        conditions = self._generator.conditions(draft, *layout.others)
+        unguided = None
+        if guidance != 1.0:
+            nothing = torch.zeros(1, dtype=torch.bool, device=self.device)
+            plain = self._draft(layout.images, references.images[:, layout.chosen])
+            unguided = self._generator.conditions(plain, *layout.others, nothing, nothing)
+        noise = shared_noise(len(window), draft.shape[2], seed).to(self.device)
+        latents = self._generator.sample(conditions, noise, steps, guidance, unguided)
+        decoded = self.decode(latents[0]).clamp(-1, 1)
+        mouths = ((decoded + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        return self._merge(window, restore_detail(mouths, layout.bent, layout.sketch[..., 1]))
+
+    @torch.no_grad()
+    def conditions(
+        self, window: np.ndarray, references: References, points: np.ndarray, speech: SpeechTrack, times: np.ndarray
+    ) -> Conditions:
+        """What the generator is told about a window of frames, to train it further; arguments as in `generate`."""
+        layout = self._lay_out(window, references, points, speech, times)
+        return self._generator.conditions(self._draft(layout.images, self._images(layout.bent)), *layout.others)
+
+    @torch.no_grad()
+    def encode(self, window: np.ndarray) -> torch.Tensor:
+        """Latents (1, F, 16, 20, 20) float32 of mouth windows uint8 (F, 160, 160, 3)."""
+        return self._autoencoder.encode(self._images(window))[None].float()
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Pixels (F, 3, 160, 160) float32, about [-1, 1], of latents (F, 16, 20, 20); differentiable."""
+        return self._autoencoder.decode(latents.to(self.dtype)).float()
+
+    def _lay_out(
+        self, window: np.ndarray, references: References, points: np.ndarray, speech: SpeechTrack, times: np.ndarray
+    ) -> _Layout:
         images = self._images(window)
         chosen = int(nearest_reference(images[None], references.images))
         bent = bend_to_shape(references.pictures[chosen], references.points[chosen], points)
         sketch = self.mouth_shape.sketch(points)
-        drawn = self._maps(sketch) / 255
         heard = self._attend(speech, times).tokens.to(self.dtype)
-        others = (drawn[None], heard, references.tokens)
-        draft = self._draft(images, self._images(bent))
-        conditions = self._generator.conditions(draft, *others)
-        unguided = None
-        if guidance != 1.0:
-            nothing = torch.zeros(1, dtype=torch.bool, device=self.device)
-            plain = self._draft(images, references.images[:, chosen])
-            unguided = self._generator.conditions(plain, *others, nothing, nothing)
-        noise = shared_noise(len(window), draft.shape[2], seed).to(self.device)
-        latents = self._generator.sample(conditions, noise, steps, guidance, unguided)
-        decoded = self._autoencoder.decode(latents[0].to(self.dtype)).float().clamp(-1, 1)
-        mouths = ((decoded + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-        return self._merge(window, restore_detail(mouths, bent, sketch[..., 1]))
+        return _Layout(chosen, bent, sketch, images, ((self._maps(sketch) / 255)[None], heard, references.tokens))
 
     def _draft(self, images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """Latents (1, F, 16, 20, 20) of the frames (F, 3, 160, 160) with the mouth of the reference (F or 1, ...)."""
@@ -478,4 +524,4 @@ class LipSyncModel:
         return (self._maps(images) / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
     def _fast(self, model: nn.Module) -> Any:
-        return model.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval()
+        return model.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval().requires_grad_(False)

@@ -306,7 +306,7 @@ class _Study:
             pinned = FaceChoice.parse(self._options.face).rule == "point"
             duration = None if pinned else reader.info.duration
             for start, stop in spread_parts(duration, settings.read_s, settings.part_s):
-                frames = itertools.takewhile(lambda _: not budget.is_over(), reader.between(start, stop))
+                frames = itertools.takewhile(lambda _: budget.left() > 0, reader.between(start, stop))
                 tracker = _face_tracker(self._detector, self._mesh, self._config, self._options)
                 faces = tracker.follow(frames_at_25(frames, round(start * FPS)))
                 found += collect_footage(mouth_windows(faces, _usable_face(self._config), _forget), WINDOW)

@@ -10,15 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-import adaptation
 import app
-from adaptation import Budget, adapt, hidden_reader, own_sync, ridge_layer
+from adaptation import Budget, Change, Skipped, adapt, learning, speech
+from adaptation.parts import Heard
+from adaptation.picture import Lessons, fit_picture
+from adaptation.sound import listen, own_sync
+from adaptation.speech import hidden_reader, ridge_layer
 from audio_processor import load_audio
 from faces.alignment import STABLE, TEMPLATE
 from faces.footage import FPS, Footage, collect_footage, frames_at_25, spread_parts
 from faces.mouth_shape import SHAPE_POINTS
 from faces.mouth_windows import MouthFrame
 from latent_diffusion import LipSyncModel
+from models.speech_track import SpeechTrack
 from models.syncnet import SyncNetV2, SyncResult
 from pipeline import LipSyncPipeline, Options
 from tests import footage as films
@@ -44,7 +48,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def config(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
     path = tiny_config(tmp_path_factory.mktemp("config"), weights)
-    return load_config(path, ["adaptation.min_footage_s=1.0", "adaptation.ridge=10.0"])
+    # One step is too few to learn the picture: most tests are about the speech.
+    return load_config(path, ["adaptation.min_footage_s=1.0", "adaptation.ridge=10.0", "adaptation.max_steps=1"])
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +69,7 @@ def judge(weights: Path) -> SyncNetV2:
 
 @pytest.fixture
 def fitting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adaptation, "own_sync", lambda *_: FITS)
+    monkeypatch.setattr(learning, "own_sync", lambda *_: FITS)
 
 
 def state(model: LipSyncModel) -> dict[str, torch.Tensor]:
@@ -105,7 +110,7 @@ def test_a_habit_of_the_person_is_learnt_and_the_model_stays(
 
     assert report.skipped is None and report.sync == FITS and report.footage_s == pytest.approx(8.0)
     assert report.lips_px.after < 0.6 * report.lips_px.before
-    assert f"{report.lips_px.after:.2f} px" in report.sentence()
+    assert report.lips_px.kept and f"to {report.lips_px.after:.2f} px" in report.sentence()
     assert all(torch.equal(value, before[name]) for name, value in model.speech_model.state_dict().items())
 
     other = films.speech_like(4.0, 16000, seed=2)  # words that were not learnt from
@@ -124,7 +129,7 @@ def test_sound_that_is_a_little_late_is_learnt_from_at_the_right_time(
     person = person_with_habits(model, samples, offset=2)
     after = {}
     for offset in (0, 2):
-        monkeypatch.setattr(adaptation, "own_sync", lambda *_, offset=offset: SyncResult(offset, 0.6, 0.7))
+        monkeypatch.setattr(learning, "own_sync", lambda *_, offset=offset: SyncResult(offset, 0.6, 0.7))
         after[offset] = adapt(model, [person], samples, judge, config.adaptation, plenty())[1]
     assert after[2].lips_px.after < 0.7 * (after[0].lips_px.after if after[0].lips_px else after[2].lips_px.before)
 
@@ -138,14 +143,15 @@ def test_a_mouth_that_has_nothing_to_do_with_the_sound_changes_nothing(
     still.points[:, SHAPE_POINTS] += noise.astype(np.float32)
     same, report = adapt(model, [still], samples, judge, config.adaptation, plenty())
     assert same is model
-    assert report.sentence().startswith("Adaptation skipped: learning from the video did not help (lips off by")
+    assert report.sentence().startswith("Adaptation skipped: learning from the video did not help (error of the lips")
+    assert "(not kept)" in report.sentence() and not report.lips_px.kept
 
 
 @pytest.mark.parametrize("found", [DOES_NOT, SyncResult(0, 0.1, 1.0), SyncResult(6, 0.6, 0.7)])
 def test_sound_that_does_not_fit_the_picture_is_not_learnt_from(
     model: LipSyncModel, judge: SyncNetV2, config: Config, monkeypatch: pytest.MonkeyPatch, found: SyncResult
 ) -> None:
-    monkeypatch.setattr(adaptation, "own_sync", lambda *_: found)
+    monkeypatch.setattr(learning, "own_sync", lambda *_: found)
     samples = films.speech_like(4.0, 16000)
     same, report = adapt(model, [person_with_habits(model, samples)], samples, judge, config.adaptation, plenty())
     assert same is model and report.sync == found
@@ -175,9 +181,71 @@ def test_the_offset_of_scattered_windows_is_found(judge: SyncNetV2, monkeypatch:
         windows = np.zeros((40, 160, 160, 3), np.uint8)
         windows += np.arange(first, first + 40, dtype=np.uint8)[:, None, None, None]
         stretches.append(Footage(first, windows, np.zeros((40, 468, 2), np.float32)))
-    speech = adaptation.SpeechTrack(np.zeros((400, 5, 384)), np.ones(400))
-    found = own_sync(stretches, [20, 90], speech, judge, 30)
+    heard = Heard(stretches, SpeechTrack(np.zeros((400, 5, 384)), np.ones(400)), [20, 90])
+    found = own_sync(heard, judge, 30)
     assert found.offset == 3 and found.distance < 1e-3 and found.confidence > 1
+
+
+def looking(model: LipSyncModel, samples: np.ndarray) -> Heard:
+    """A person whose mouth windows are a real picture, a little brighter in each frame."""
+    person = person_with_habits(model, samples, amount=0.0)
+    face = films.cv2.resize(films.portrait()[100:200, 180:280], (160, 160)).astype(np.float32)
+    for frame, window in enumerate(person.windows):
+        window[:] = face / 2 + frame
+    return listen(model, [person], samples)
+
+
+def test_windows_that_check_are_never_learnt_from(model: LipSyncModel) -> None:
+    heard = looking(model, films.speech_like(4.0, 16000))
+    lessons = Lessons(model, heard, 3)
+    left_out = {frame for place in lessons.left_out for frame in range(place.first, place.stop)}
+    pictures = heard.footage[0].windows
+    assert len(lessons.left_out) == 3 and len(left_out) == 24
+    random = np.random.default_rng(0)
+    for _ in range(8):
+        window, conditions = lessons.draw(random)
+        first = int(np.argmin(np.abs(pictures.astype(int) - window[0]).mean((1, 2, 3))))
+        assert np.array_equal(window, pictures[first : first + 16])
+        assert not left_out & set(range(first, first + 16))
+        assert conditions.spatial.shape[:2] == (1, 16)
+
+
+def test_the_picture_is_learnt_on_a_copy(model: LipSyncModel, config: Config) -> None:
+    heard = looking(model, films.speech_like(4.0, 16000))
+    settings = config.adaptation.model_copy(update={"max_steps": 12, "learning_rate": 3e-3})
+    before = {name: value.clone() for name, value in model.generator.state_dict().items()}
+    adapted, change, steps = fit_picture(model, heard, settings, plenty())
+    assert steps == 12 and change.kept and change.after > change.before
+    assert all(torch.equal(value, before[name]) for name, value in model.generator.state_dict().items())
+    assert any(not torch.equal(value, before[name]) for name, value in adapted.generator.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.generator.parameters())
+
+    hopeless = settings.model_copy(update={"learning_rate": 1e3})
+    same, change, _ = fit_picture(model, heard, hopeless, plenty())
+    assert same is model and not change.kept and not change.after > change.before
+
+
+class Countdown:
+    """A budget in which each look at the clock costs a second."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def left(self) -> float:
+        self.seconds -= 1
+        return self.seconds
+
+
+def test_learning_the_picture_ends_in_time(
+    model: LipSyncModel, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config.adaptation.model_copy(update={"max_steps": 10**6})
+    heard = looking(model, films.speech_like(4.0, 16000))
+    monkeypatch.setattr(Lessons, "quality", lambda *_: 20.0)
+    _, change, steps = fit_picture(model, heard, settings, Countdown(14.0))
+    assert 10 <= steps <= 13 and not change.kept
+    with pytest.raises(Skipped, match="not enough time"):
+        fit_picture(model, heard, settings, Countdown(5.0))
 
 
 def test_the_new_layer_leaves_the_mean_alone() -> None:
@@ -206,18 +274,18 @@ def test_the_pipeline_adapts_to_a_video_and_the_next_job_starts_afresh(
     video = films.make_video(tmp_path / "video.mp4", 1.6)
     seen = []
 
-    def enough(hidden: np.ndarray, *_: object) -> adaptation.Change:
+    def enough(hidden: np.ndarray, *_: object) -> tuple[float, float]:
         seen.append(len(hidden))
-        return adaptation.Change(2.0, 1.0)  # the portrait does not speak: let any change count
+        return 2.0, 1.0  # the portrait does not speak: let any change count
 
-    monkeypatch.setattr(adaptation, "own_sync", lambda *_: FITS)
-    monkeypatch.setattr(adaptation, "_tried", enough)
+    monkeypatch.setattr(learning, "own_sync", lambda *_: FITS)
+    monkeypatch.setattr(speech, "try_layer", enough)
     plain = run(lip_sync, video, replace(QUICK, adapt=0.0), "plain.mkv")
     summary = run(lip_sync, video)
     again = run(lip_sync, video, replace(QUICK, adapt=0.0), "again.mkv")
 
     assert plain.adaptation is None and again.adaptation is None
-    assert summary.adaptation.skipped is None and summary.adaptation.lips_px.after == 1.0
+    assert summary.adaptation.skipped is None and summary.adaptation.lips_px == Change(2.0, 1.0, kept=True)
     assert seen == [40] and summary.adaptation.footage_s == pytest.approx(1.6)
     assert 0 < summary.adaptation.seconds < summary.seconds
     assert np.array_equal(pictures(plain.output), pictures(again.output))
@@ -227,7 +295,7 @@ def test_the_pipeline_adapts_to_a_video_and_the_next_job_starts_afresh(
 def test_a_video_that_does_not_fit_comes_out_as_without_adaptation(
     lip_sync: LipSyncPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adaptation, "own_sync", lambda *_: DOES_NOT)
+    monkeypatch.setattr(learning, "own_sync", lambda *_: DOES_NOT)
     video = films.make_video(tmp_path / "video.mp4", 1.6)
     summary = run(lip_sync, video)
     plain = run(lip_sync, video, replace(QUICK, adapt=0.0), "plain.mkv")

@@ -240,6 +240,9 @@ class AdaptationConfig(Section):
     min_sync_confidence: NonNegativeFloat
     max_sync_offset: NonNegativeInt
     ridge: PositiveFloat
+    learning_rate: PositiveFloat
+    max_steps: PositiveInt
+    windows_left_out: PositiveInt
 
 
 class MediaLimits(Section):
