@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from faces.detail import restore_detail
 from faces.mouth_shape import MouthShape
-from faces.warp import bend_to_shape
+from faces.warp import bend_references
 from models.audio_encoder import SpeechEncoder
 from models.autoencoder import MouthAutoencoder
 from models.checkpoint import load_pretrained
@@ -253,19 +253,19 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
         return latents
 
 
-def nearest_reference(frames: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
-    """Which reference looks most like the window outside the mask, and so has nearly its pose.
+def unlikeness(frames: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
+    """How far references differ from a window outside the mask: little where the head is held alike.
 
     Args:
-        frames: (B, F, 3, 160, 160), mouth blanked or not.
+        frames: (B, F, 3, 160, 160) in [-1, 1], mouth blanked or not.
         references: (B, R, 3, 160, 160).
 
     Returns:
-        (B,) index of the reference.
+        (B, R) mean absolute difference to the mean frame.
     """
     outside = 1 - pixel_mask().to(frames)
     mean = frames.mean(dim=1, keepdim=True)
-    return ((mean - references) * outside).abs().mean(dim=(2, 3, 4)).argmin(dim=1)
+    return ((mean - references) * outside).abs().mean(dim=(2, 3, 4)) / outside.mean()
 
 
 def draft_pictures(frames: torch.Tensor, reference: torch.Tensor, rim: torch.Tensor) -> torch.Tensor:
@@ -309,7 +309,7 @@ class _Layout:
 
     Attributes:
         chosen: number of the reference that is nearest.
-        bent: uint8 (F, 160, 160, 3), that reference bent to the wanted shape.
+        bent: uint8 (F, 160, 160, 3), the references bent to the wanted shape and mixed.
         sketch: uint8 (F, 40, 40, 3).
         images: (F, 3, 160, 160) in [-1, 1].
         others: sketch, speech tokens and face tokens, as `LatentLipDiffusion.conditions` takes them.
@@ -486,8 +486,9 @@ class LipSyncModel:
         self, window: np.ndarray, references: References, points: np.ndarray, speech: SpeechTrack, times: np.ndarray
     ) -> _Layout:
         images = self._images(window)
-        chosen = int(nearest_reference(images[None], references.images))
-        bent = bend_to_shape(references.pictures[chosen], references.points[chosen], points)
+        unlike = unlikeness(images[None].float(), references.images.float())[0].cpu().numpy()
+        chosen = int(unlike.argmin())
+        bent = bend_references(references.pictures, references.points, points, unlike)
         sketch = self.mouth_shape.sketch(points)
         heard = self._attend(speech, times).tokens.to(self.dtype)
         return _Layout(chosen, bent, sketch, images, ((self._maps(sketch) / 255)[None], heard, references.tokens))

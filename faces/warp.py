@@ -11,9 +11,13 @@ import cv2
 import numpy as np
 
 from faces.alignment import WINDOW_SIZE
+from faces.mouth_shape import mouth_opening
 
 _GRID = 40  # places per side at which the displacement is computed; it is smooth in between
 _SOFTNESS_PX = 3.0  # points nearer than this share their pull: lips that touch may move apart
+_OPENING_PX = 1.5  # a reference whose lips are further apart, or closer, by so much counts 1/e times as much
+_UNLIKE = 0.02  # the same for the difference of its surroundings, in units of [-1, 1]
+_NEGLIGIBLE = 0.02  # weight below which a reference is not worth bending
 _RIM = np.array(
     [
         [x, y]
@@ -48,6 +52,43 @@ def bend_to_shape(image: np.ndarray, source: np.ndarray, target: np.ndarray) -> 
         (T, 160, 160, 3), of the image's type.
     """
     return np.stack([_bend(image, source, points) for points in target])
+
+
+def bend_references(
+    pictures: np.ndarray, sources: np.ndarray, target: np.ndarray, unlikeness: np.ndarray
+) -> np.ndarray:
+    """Bend several pictures of a mouth to each wanted shape and mix them.
+
+    Lips that shall be closed come from a picture with closed lips and teeth from one that shows them, as long as the
+    head is held alike.
+
+    Args:
+        pictures: mouth windows (R, 160, 160, 3), uint8 or float32.
+        sources: where lips and jaw are in them (R, P, 2), window px.
+        target: where they shall be (T, P, 2), window px.
+        unlikeness: mean difference of each picture's surroundings to those of the frames (R,), in units of [-1, 1].
+
+    Returns:
+        (T, 160, 160, 3), of the pictures' type.
+    """
+    weights = _reference_weights(mouth_opening(sources), mouth_opening(target), unlikeness)
+    mixed = np.zeros((len(target), *pictures.shape[1:]), np.float32)
+    for picture, source, weight in zip(pictures, sources, weights.T, strict=True):
+        used = np.flatnonzero(weight)
+        if not len(used):
+            continue
+        mixed[used] += weight[used, None, None, None] * bend_to_shape(picture, source, target[used])
+    return mixed.astype(pictures.dtype) if pictures.dtype != np.uint8 else np.round(mixed).astype(np.uint8)
+
+
+def _reference_weights(openings: np.ndarray, wanted: np.ndarray, unlikeness: np.ndarray) -> np.ndarray:
+    """(T, R), rows with the sum 1, smooth over time, of gaps between the lips (R,) and (T,) and unlikeness (R,)."""
+    distance = np.abs(wanted[:, None] - openings) / _OPENING_PX + unlikeness / _UNLIKE
+    weights = np.exp(distance.min(1, keepdims=True) - distance)
+    padded = np.pad(weights / weights.sum(1, keepdims=True), ((1, 1), (0, 0)), mode="edge")
+    smooth = 0.25 * padded[:-2] + 0.5 * padded[1:-1] + 0.25 * padded[2:]
+    smooth[smooth < _NEGLIGIBLE] = 0.0
+    return smooth / smooth.sum(1, keepdims=True)
 
 
 def _bend(image: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:

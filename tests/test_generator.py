@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,9 @@ from latent_diffusion import (
     LatentLipDiffusion,
     LipSyncModel,
     latent_mask,
-    nearest_reference,
     pixel_mask,
     shared_noise,
+    unlikeness,
 )
 from models.autoencoder import MouthAutoencoder
 from models.checkpoint import load_pretrained
@@ -81,7 +81,9 @@ def weights(sizes, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(stage: str, data: Path, weights: Path, output: Path, steps: int, *extra: str) -> int:
+def train(
+    stage: str, data: Path, weights: Path, output: Path, steps: int, *extra: str, arguments: Sequence[str] = ()
+) -> int:
     settings = {
         "data.processed_dir": data, "training.common.weights_dir": weights, "training.common.num_workers": 0,
         "training.max_steps": steps, "training.validate_every": steps, "training.warmup_steps": 1,
@@ -89,7 +91,7 @@ def train(stage: str, data: Path, weights: Path, output: Path, steps: int, *extr
     }  # fmt: skip
     pairs = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     place = ["--stage", stage, "--size", "debug", "--output", str(output), "--device", "cpu"]
-    return main([*place, *pairs, *(part for pair in extra for part in ("--set", pair))])
+    return main([*place, *arguments, *pairs, *(part for pair in extra for part in ("--set", pair))])
 
 
 def heard(steps: int = 60, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -176,11 +178,12 @@ class TestFaceEncoder:
         torch.testing.assert_close(encoder(images.flip(1), shapes.flip(1)), tokens, atol=1e-5, rtol=1e-4)
         assert not torch.allclose(encoder(images, shapes + 1), tokens, atol=1e-3)
 
-    def test_nearest_reference_looks_outside_the_mask_only(self):
+    def test_unlikeness_looks_outside_the_mask_only(self):
         frames = torch.zeros(1, 4, 3, 160, 160)
         same_pose = torch.zeros(1, 1, 3, 160, 160) + pixel_mask()
         other_pose = torch.zeros(1, 1, 3, 160, 160) + 0.2
-        assert nearest_reference(frames, torch.cat([other_pose, same_pose], 1)).tolist() == [1]
+        far, near = unlikeness(frames, torch.cat([other_pose, same_pose], 1))[0].tolist()
+        assert far > near == 0
 
 
 class TestGenerator:
@@ -259,6 +262,19 @@ class TestGenerator:
         speech = load_pretrained(SpeechModel, weights / "debug" / "speech")
         for name, value in speech.state_dict().items():
             torch.testing.assert_close(exported.speech.state_dict()[name], value.half().float(), msg=name)
+
+    def test_stage_starts_from_an_earlier_generator_but_keeps_its_own_speech_model(
+        self, generator, data, weights, tmp_path
+    ):
+        generator.save_pretrained(tmp_path / "earlier")
+        extra = ["training.learning_rate=1e-12", "training.batch_size=1", "training.pixel_from=1"]
+        arguments = ["--init", str(tmp_path / "earlier")]
+        assert train("generator", data, weights, tmp_path, 1, *extra, arguments=arguments) == 0
+        exported = load_pretrained(LatentLipDiffusion, tmp_path / "debug" / "generator" / "export").state_dict()
+        speech = load_pretrained(SpeechModel, weights / "debug" / "speech").state_dict()
+        for name, value in generator.state_dict().items():
+            own = speech[name.removeprefix("speech.")] if name.startswith("speech.") else value
+            torch.testing.assert_close(exported[name], own.half().float(), msg=name)
 
     def test_stage_without_frozen_weights_says_which(self, data, tmp_path, capsys):
         assert train("generator", data, tmp_path, tmp_path / "runs", 2) == 2

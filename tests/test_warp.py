@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from faces.mouth_shape import NUM_POINTS
-from faces.warp import bend_to_shape
+from faces.mouth_shape import LIPS_INNER, LIPS_OUTER, NUM_POINTS
+from faces.warp import bend_references, bend_to_shape
 
 
 @pytest.fixture
@@ -58,3 +58,19 @@ def test_lips_that_touch_may_move_apart_without_tearing(picture):
 def test_several_shapes_and_bytes(picture, points):
     bent = bend_to_shape(picture.astype(np.uint8), points, np.stack([points, points + 3]))
     assert bent.shape == (2, 160, 160, 3) and bent.dtype == np.uint8
+
+
+def test_the_reference_with_the_wanted_opening_is_drawn(points):
+    """Closed lips come from the picture with closed lips, open ones from the other, if the heads are held alike."""
+    inner = slice(len(LIPS_OUTER), len(LIPS_OUTER) + len(LIPS_INNER))
+    opened = points.copy()
+    opened[inner, 1] += np.where(np.arange(len(LIPS_INNER)) < len(LIPS_INNER) // 2, -10, 10)
+    pictures = np.stack([np.full((160, 160, 3), 50, np.uint8), np.full((160, 160, 3), 200, np.uint8)])
+    sources, wanted = np.stack([points, opened]), np.stack([points] * 8 + [opened] * 8)
+    drawn = bend_references(pictures, sources, wanted, np.zeros(2))
+    assert drawn.dtype == np.uint8 and drawn.shape == (16, 160, 160, 3)
+    assert (drawn[:6] < 60).all() and (drawn[10:] > 190).all()
+    steps = np.abs(np.diff(drawn[:, 80, 80, 0].astype(int)))
+    assert steps.max() < 100  # from one to the other over several frames
+    turned = bend_references(pictures, sources, wanted, np.array([0.0, 0.5]))
+    assert (turned == 50).all()  # a picture of a turned head is of no use

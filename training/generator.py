@@ -18,17 +18,17 @@ from torch.utils.tensorboard import SummaryWriter
 
 from data.dataset import SPEECH_RATE, ClipDataset, StepBatches
 from faces.mouth_shape import MouthShape
-from faces.warp import bend_to_shape
+from faces.warp import bend_references
 from latent_diffusion import (
     CELL,
     Conditions,
     LatentLipDiffusion,
     draft_pictures,
     latent_mask,
-    nearest_reference,
     pixel_mask,
     rim_mask,
     shared_noise,
+    unlikeness,
 )
 from models.autoencoder import MouthAutoencoder, PatchDiscriminator
 from models.checkpoint import load_checked, load_pretrained, load_weights
@@ -107,7 +107,7 @@ class GeneratorStage(Stage):
         level = torch.rand(len(frames), device=self.device).clamp_min(0.02)
         level = torch.where(chance[2] < settings.full_noise, torch.ones_like(level), level)
         loss, estimate = self.model.loss(clean, conditions, mixed_noise(clean), level, self._cells)
-        losses, adversary = {"flow": loss}, {}
+        losses, adversary = {"flow": settings.flow_weight * loss}, {}
         if self.progress >= settings.pixel_from and step % settings.pixel_every == 0:
             real, drawn = self._decoded(batch, estimate)
             losses |= self._pixel_losses(real, drawn) | self._sync_loss(batch, drawn, keep_speech)
@@ -291,13 +291,13 @@ def show_shape(item: dict[str, Any], points: np.ndarray) -> dict[str, torch.Tens
         points: lips and jaw (F, P, 2), window px.
 
     Returns:
-        sketch (F, 3, 40, 40) in [0, 1]; plain (3, 160, 160), the nearest reference; bent (F, 3, 160, 160), the same
-        bent to the shape.
+        sketch (F, 3, 40, 40) in [0, 1]; plain (3, 160, 160), the nearest reference; bent (F, 3, 160, 160), the
+        references bent to the shape and mixed.
     """
-    nearest = int(nearest_reference(item["frames"][None], item["references"][None]))
-    plain = item["references"][nearest]
-    picture = np.ascontiguousarray(plain.permute(1, 2, 0).numpy())
-    bent = bend_to_shape(picture, item["reference_points"][nearest].numpy(), points)
+    unlike = unlikeness(item["frames"][None], item["references"][None])[0].numpy()
+    pictures = np.ascontiguousarray(item["references"].permute(0, 2, 3, 1).numpy())
+    plain = item["references"][int(unlike.argmin())]
+    bent = bend_references(pictures, item["reference_points"].numpy(), points, unlike)
     sketch = np.moveaxis(MouthShape.sketch(points).astype(np.float32) / 255, -1, -3)
     return {"sketch": torch.from_numpy(sketch), "plain": plain, "bent": torch.from_numpy(bent).permute(0, 3, 1, 2)}
 

@@ -193,6 +193,7 @@ class GeneratorTraining(StageConfig):
     outside_weight: NonNegativeFloat
     mouth_weight: PositiveFloat
     colour_jitter: float = Fraction
+    flow_weight: NonNegativeFloat
     pixel_from: float = Fraction
     pixel_every: PositiveInt
     pixel_windows: PositiveInt
