@@ -96,8 +96,8 @@ def totals(scored: list[Scored], mode: str) -> dict[str, Row]:
     adapted = [s for s in clips if ADAPTED in s.modes[mode].rows]
     if adapted and len(adapted) < len(clips):
         del table[ADAPTED]
-        table[f"{OURS}, {len(adapted)} of the clips"] = _total(adapted, mode, OURS)
-        table[f"{ADAPTED}, the same {len(adapted)} clips"] = _total(adapted, mode, ADAPTED)
+        table[f"{OURS}, {len(adapted)} longest clips"] = _total(adapted, mode, OURS)
+        table[f"{ADAPTED}, same clips"] = _total(adapted, mode, ADAPTED)
     return table
 
 

@@ -27,6 +27,9 @@ for package in (*PACKAGES, "matplotlib"):
     if package != "face_recognition_models":  # cannot be imported beside current setuptools; its files are used
         pytest.importorskip(package)
 from evaluate import main  # noqa: E402
+from evaluation.run import ADAPTED, NEW, OURS, Job, Scored  # noqa: E402
+from evaluation.scores import Compared  # noqa: E402
+from evaluation.totals import as_text, summarise  # noqa: E402
 
 REPO = Path(__file__).resolve().parent.parent
 REAL_CLIPS = ("lrcar_p019_0000", "lrcar_p021_0000", "lrcar_p029_0000")  # people never seen in training, a second each
@@ -83,6 +86,35 @@ def test_missing_packages_are_named() -> None:
 def test_bad_requests_get_one_sentence(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     assert said in capsys.readouterr().err
+
+
+def scored_clip(name: str, confidence: dict[str, float]) -> Scored:
+    """A clip on new speech whose versions differ in their sync confidence only."""
+    random = np.random.default_rng(0)
+    same = {"distance": 1.0, "offset": 1.0, "in_sync": 1.0, "jerk": 100.0, "warp_error": 2.0, "identity": 0.9}
+    rows = {version: same | {"confidence": value, "lost_frames": 0} for version, value in confidence.items()}
+    features = {version: random.normal(size=(8, 320)) for version in confidence}
+    job = Job(RawClip(Path(f"{name}.mp4"), Path(f"{name}.mp4"), "", name, "", "", ""), (NEW,))
+    adaptation = {NEW: {"skipped": False, "said": "Adapted."}} if ADAPTED in confidence else {}
+    return Scored(job, {NEW: Compared(30, rows, features)}, identity=random.normal(size=128), adaptation=adaptation)
+
+
+def test_adaptation_stands_beside_the_same_clips_without_it() -> None:
+    basis = {"real": 0.5, "untouched": 0.1, "frozen mouth": 0.0}
+    clips = [scored_clip("a", basis | {OURS: 0.2, ADAPTED: 0.4}), scored_clip("b", basis | {OURS: 0.4})]
+    summary = summarise(clips)
+    table = summary.modes[NEW]
+    assert list(table) == [*basis, "ours", "ours, 1 longest clips", "ours, adapted, same clips"]
+    assert [row["confidence"] for row in table.values()][3:] == pytest.approx([0.3, 0.2, 0.4])
+    assert table["ours"]["confidence_of_real"] == pytest.approx(0.6)
+    text = as_text(summary)
+    assert "sync confidence 80 % of the real video's" in text and "changed something in 1 clips" in text
+
+
+def test_nothing_to_score_is_said() -> None:
+    job = Job(RawClip(Path("a.mp4"), Path("a.mp4"), "", "a", "", "", ""), (NEW,))
+    with pytest.raises(InputError, match="it rained"):
+        summarise([Scored(job, left_out="it rained")])
 
 
 @pytest.fixture(scope="module")
