@@ -39,7 +39,8 @@ _ALIASES = {"cmn": "zh", "cn": "zh", "jp": "ja"}
 # A language that is written like that; for letters of another script than the text's language.
 _SCRIPTS = {"CJK": "zh", "HIRAGANA": "ja", "KATAKANA": "ja", "LATIN": "en", "CYRILLIC": "ru", "GREEK": "el",
             "HANGUL": "ko", "ARABIC": "ar", "HEBREW": "he", "DEVANAGARI": "hi", "THAI": "th"}  # fmt: skip
-_NOT_LATIN = {"zh": {"CJK"}, "ja": {"CJK", "HIRAGANA", "KATAKANA", "LATIN"}, "ru": {"CYRILLIC"}, "el": {"GREEK"},
+# Scripts that a language's voices read themselves; the Latin one where nothing is said.
+_OWN_SCRIPTS = {"zh": {"CJK"}, "ja": {"CJK", "HIRAGANA", "KATAKANA", "LATIN"}, "ru": {"CYRILLIC"}, "el": {"GREEK"},
               "ko": {"HANGUL"}, "ar": {"ARABIC"}, "he": {"HEBREW"}, "hi": {"DEVANAGARI"}, "th": {"THAI"}}  # fmt: skip
 
 
@@ -252,7 +253,7 @@ class LanguageProcessor:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
         classifier = LanguageIdentifier.from_model_file(MODEL_FILE)
-        classifier.set_languages([code for code in LANGUAGES if code not in _NOT_LATIN])
+        classifier.set_languages([code for code in LANGUAGES if code not in _OWN_SCRIPTS])
         return classifier
 
     @cached_property
@@ -270,7 +271,7 @@ def _script(character: str) -> str:
 
 def _script_runs(text: str, language: str) -> Iterator[tuple[str, str]]:
     """Parts of a text and the language to speak each in; digits, signs and spaces stay with what is before them."""
-    own = _NOT_LATIN.get(language, {"LATIN"})
+    own = _OWN_SCRIPTS.get(language, {"LATIN"})
     runs: list[list[str]] = []
     for word in re.findall(r"[^\W\d_]+|[\W\d_]+", text):
         for letter in word if word[0].isalpha() else [word]:
