@@ -17,7 +17,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from evaluation.clips import find_clips, longest, pair_with_speech, pair_with_truth
+from evaluation.clips import find_clips, in_step, longest, pair_with_speech, pair_with_truth
 from evaluation.features import check_packages
 from evaluation.report import as_html
 from evaluation.run import GIVEN, NEW, OWN, Job, Settings, score_all
@@ -36,6 +36,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     what.add_argument("--self_reenactment", type=Path, metavar="DIR", help="real videos that get their own speech")
     what.add_argument("--cross", type=Path, metavar="DIR", help="real videos that get another person's speech")
     what.add_argument("--clips", type=int, metavar="N", help="only so many clips, evenly spread over the people")
+    what.add_argument(
+        "--in_step",
+        type=Path,
+        metavar="DIR",
+        help="processed split: shift the real sounds by what preprocessing found them to be off the picture",
+    )
     what.add_argument("--seed", type=int, default=0, help="of the choice of new speech (default: %(default)s)")
     what.add_argument("--adapt", metavar="TIME", help="also with adaptation to the speaker, for example 60s")
     what.add_argument("--adapt_clips", type=int, metavar="N", help="adaptation for only the N longest clips")
@@ -68,6 +74,8 @@ def own_jobs(args: argparse.Namespace, adapt: bool) -> list[Job]:
     jobs = []
     for folder, chosen in modes.items():
         clips = find_clips(folder, args.clips)
+        if args.in_step is not None:
+            clips = in_step(clips, args.in_step, args.output / "in_step")
         speech = pair_with_speech(clips, args.seed) if NEW in chosen else {}
         adapted = longest(clips, args.adapt_clips or len(clips)) if adapt else []
         for i, clip in enumerate(clips):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import soundfile
 
-from audio_processor import probe_audio
-from data.preprocess import VIDEO_SUFFIXES, RawClip, by_turns, find_raw_clips
-from utils.helpers import InputError
+from audio_processor import SAMPLE_RATE, load_audio, probe_audio
+from data.preprocess import FPS, VIDEO_SUFFIXES, RawClip, by_turns, find_raw_clips
+from utils.helpers import InputError, atomic_path
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,37 @@ def find_clips(folder: Path, count: int | None = None) -> list[RawClip]:
     if not clips:
         raise InputError(f"There is no video in {folder}; give a folder with videos of people speaking.")
     return by_turns(clips)[:count]
+
+
+def in_step(clips: list[RawClip], processed: Path, folder: Path) -> list[RawClip]:
+    """Clips with their sounds shifted by as much as preprocessing found them to be off the picture.
+
+    Args:
+        clips: as they are.
+        processed: a processed split, with one folder for each clip.
+        folder: where the shifted sounds are written, mono 16 kHz.
+
+    Raises:
+        InputError: a clip is not in `processed`, or was not measured there.
+    """
+    return [_shifted(clip, processed / clip.video.stem / "meta.json", folder) for clip in clips]
+
+
+def _shifted(clip: RawClip, meta: Path, folder: Path) -> RawClip:
+    offset = json.loads(meta.read_text(encoding="utf-8")).get("sync_offset") if meta.is_file() else None
+    if offset is None:
+        raise InputError(
+            f"{meta.parent} does not say how far the sound is off: run data/preprocess.py with --sync_network first."
+        )
+    if offset == 0:
+        return clip
+    target = folder / f"{clip.video.stem}.wav"
+    if not target.is_file():
+        samples, moved = load_audio(clip.audio, SAMPLE_RATE), round(offset / FPS * SAMPLE_RATE)
+        shifted = samples[moved:] if moved > 0 else np.concatenate([np.zeros(-moved, np.float32), samples])
+        with atomic_path(target) as path:
+            soundfile.write(path, shifted, SAMPLE_RATE)
+    return replace(clip, audio=target)
 
 
 def find_videos(folder: Path) -> list[Path]:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from audio_processor import load_audio
 from data.preprocess import RawClip, face_tracker
-from evaluation.clips import find_clips, pair_with_speech
+from evaluation.clips import find_clips, in_step, pair_with_speech
 from evaluation.features import PACKAGES, check_packages
 from faces.compositor import composite
 from faces.mouth_windows import UsableFace, mouth_windows
@@ -52,6 +53,24 @@ def test_clips_are_taken_in_turn_over_the_people(tmp_path: Path) -> None:
     assert [clip.video.stem for clip in find_clips(videos, 4)] == ["a0", "b0", "c0", "a1"]
     with pytest.raises(InputError, match="no video"):
         find_clips(tmp_path)
+
+
+@pytest.mark.parametrize("offset", [3, -2, 0])
+def test_sounds_are_put_in_step_with_the_picture(offset: int, tmp_path: Path) -> None:
+    clip = raw_clip("a", "a", 1.0, tmp_path)
+    (tmp_path / "split" / "a").mkdir(parents=True)
+    (tmp_path / "split" / "a" / "meta.json").write_text(json.dumps({"sync_offset": offset}))
+    (moved,) = in_step([clip], tmp_path / "split", tmp_path / "out")
+    before, after = load_audio(clip.audio, 16000), load_audio(moved.audio, 16000)
+    # What belongs to frame i is, before, at frame i + offset.
+    skipped, added = max(0, offset) * 640, max(0, -offset) * 640
+    np.testing.assert_allclose(after[added:], before[skipped:], atol=1e-3)
+    assert (after[:added] == 0).all()
+
+
+def test_sounds_that_were_not_measured_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--sync_network"):
+        in_step([raw_clip("a", "a", 1.0, tmp_path)], tmp_path, tmp_path / "out")
 
 
 def test_new_speech_is_another_person_s_of_like_length_and_used_once(tmp_path: Path) -> None:
