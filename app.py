@@ -7,18 +7,15 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-_MODES = {"cli": "serving.cli", "api": "serving.server", "worker": "serving.worker"}
+_MODES = {"web": "serving.web", "cli": "serving.cli", "api": "serving.server", "worker": "serving.worker"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one mode of the program and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--mode", choices=("web", *_MODES), default="cli")
+    parser.add_argument("--mode", choices=tuple(_MODES), default="cli")
     mode, rest = parser.parse_known_args(arguments)
-    if mode.mode == "web":
-        print("--mode web comes with a later version; use --mode cli or --mode api for now.", file=sys.stderr)
-        return 2
     try:
         module = importlib.import_module(_MODES[mode.mode])  # loads large libraries, which takes seconds
     except ModuleNotFoundError as error:

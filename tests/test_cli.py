@@ -114,11 +114,6 @@ def test_wrong_usage_ends_with_code_2(arguments: list[str], capsys: pytest.Captu
     assert "usage: python app.py" in capsys.readouterr().err
 
 
-def test_the_web_page_says_that_it_comes_later(capsys: pytest.CaptureFixture[str]) -> None:
-    assert app.main(["--mode", "web"]) == 2
-    assert "later" in capsys.readouterr().err
-
-
 def test_help_shows_every_option_its_default_and_examples(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         app.main(["--help"])

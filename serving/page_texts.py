@@ -1,0 +1,96 @@
+"""Every word of the web page, in English and Chinese. The browser's language decides."""
+
+from __future__ import annotations
+
+TEXTS = {
+    "en": {
+        "title": "Lip Sync",
+        "intro": "# Lip Sync\nMakes a person in a video, or a portrait, speak new words. **Use it only with the "
+        "consent of the person shown, and tell viewers that the video was made by a machine.** Every result carries a "
+        "machine-readable mark that says so.",
+        "video": "Video",
+        "portrait": "Portrait",
+        "who": "1. Who speaks: a video or a portrait",
+        "what": "2. What is spoken: a sound or a text",
+        "sound": "Sound",
+        "text": "Text",
+        "text_label": "Text to speak",
+        "language": "Language",
+        "voice": "Voice (empty: the usual one)",
+        "faces": "Faces found in the first picture",
+        "face": "Which face",
+        "largest": "the largest",
+        "number": "number {number}",
+        "no_face": "No face was found in the first picture; it may still be found later in a video.",
+        "more": "More settings",
+        "steps": "Steps (more is finer and slower)",
+        "fit": "If the sound is longer than the video",
+        "rest": "If the video is longer than the sound",
+        "make": "Make the video",
+        "cancel": "Cancel",
+        "before": "Before",
+        "after": "After",
+        "download": "Download",
+        "history": "Earlier videos of this browser",
+        "examples": "Try the example",
+        "idle": "Nothing to do yet.",
+        "queued": "Waiting; {position} jobs come first.",
+        "running": "Working: {percent} %, {fps} pictures per second{left}.",
+        "left": ", about {seconds} s left",
+        "done": "Done: {frames} pictures.",
+        "failed": "It did not work. {error}",
+        "cancelled": "Cancelled.",
+        "expired": "The result is no longer kept.",
+        "gone": "That job is no longer known.",
+        "need_video": "Give a video or a portrait first.",
+        "closing": "You may close this page: the work goes on, and you find the result here again.",
+    },
+    "zh": {
+        "title": "口型同步",
+        "intro": "# 口型同步\n让视频或照片里的人说出新的话。\n\n"
+        "**请只在本人同意的情况下使用，并告诉观众视频由机器生成。**\n\n"
+        "每个结果都带有机器可读的合成标记。",
+        "video": "视频",
+        "portrait": "照片",
+        "who": "1. 谁来说：视频或照片",
+        "what": "2. 说什么：声音或文字",
+        "sound": "声音",
+        "text": "文字",
+        "text_label": "要说的文字",
+        "language": "语言",
+        "voice": "声音角色（留空用默认）",
+        "faces": "第一帧里找到的人脸",
+        "face": "选哪张脸",
+        "largest": "最大的",
+        "number": "第 {number} 张",
+        "no_face": "第一帧里没有找到人脸；视频后面也许还能找到。",
+        "more": "更多设置",
+        "steps": "步数（越多越细，也越慢）",
+        "fit": "声音比视频长时",
+        "rest": "视频比声音长时",
+        "make": "生成视频",
+        "cancel": "取消",
+        "before": "之前",
+        "after": "之后",
+        "download": "下载",
+        "history": "本浏览器以前的视频",
+        "examples": "试试示例",
+        "idle": "还没有任务。",
+        "queued": "排队中，前面还有 {position} 个任务。",
+        "running": "进行中：{percent} %，每秒 {fps} 帧{left}。",
+        "left": "，大约还要 {seconds} 秒",
+        "done": "完成：共 {frames} 帧。",
+        "failed": "没有成功。{error}",
+        "cancelled": "已取消。",
+        "expired": "结果已过保存期。",
+        "gone": "找不到这个任务了。",
+        "need_video": "请先给一个视频或一张照片。",
+        "closing": "可以关掉本页：任务会继续，之后还能在这里找到结果。",
+    },
+}
+
+
+def texts_for(accept_language: str | None) -> dict[str, str]:
+    """The words for a browser that sends this header Accept-Language."""
+    first = (accept_language or "").split(",")[0].strip().lower()
+    return TEXTS["zh" if first.startswith("zh") else "en"]
