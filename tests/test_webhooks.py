@@ -1,0 +1,140 @@
+"""Webhooks: sent once when a job is finished, signed, tried again, and only to where the configuration says."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from serving.jobs import JobService
+from serving.problems import Problem
+from serving.webhooks import SECRET, Webhooks, check_webhook, secret_from_environment
+from tests.service import make_service, result_file, service_config, submit
+from utils.helpers import InputError
+
+KEY = bytes(range(32))
+
+
+class Receiver(HTTPServer):
+    """Takes webhooks; answers with the statuses that it is told, then with 204."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.statuses: list[int] = []
+        self.received: list[tuple[str, dict[str, str], bytes]] = []
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.received.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+        self.send_response(self.server.statuses.pop(0) if self.server.statuses else 204)
+        self.send_header("Location", f"{self.server.url}/elsewhere")
+        self.end_headers()
+
+    do_GET = do_POST
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    server = Receiver()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def service(tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> JobService:
+    monkeypatch.setenv(SECRET, "whsec_" + base64.b64encode(KEY).decode())
+    return make_service(service_config(tmp_path, webhook_origins=(receiver.url,), webhook_attempts=3))
+
+
+def finished(service: JobService, receiver: Receiver) -> str:
+    """A job that is done and has something to tell."""
+    job = submit(service, webhook=f"{receiver.url}/hook?x=1")
+    service.complete(service.take(), result_file(service), {"frames": 10, "seconds": 2.0})
+    return job.id
+
+
+def make_due(service: JobService, job_id: str) -> None:
+    """Let the time to the next try pass."""
+    service.store.change(job_id, lambda job: replace(job, webhook_due=job.webhook_due and 1.0))
+
+
+def test_a_finished_job_is_told_once_and_signed(service: JobService, receiver: Receiver) -> None:
+    job_id = finished(service, receiver)
+    webhooks = Webhooks(service)
+    for _ in range(3):
+        webhooks.deliver()
+        make_due(service, job_id)
+    ((path, headers, body),) = receiver.received
+    assert path == "/hook?x=1"
+    assert (json.loads(body)["id"], json.loads(body)["state"]) == (job_id, "done")
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    expected = base64.b64encode(hmac.digest(KEY, signed, hashlib.sha256)).decode()
+    assert headers["webhook-signature"] == f"v1,{expected}" and headers["webhook-id"] == job_id
+
+
+def test_a_failed_job_is_told_and_a_waiting_one_is_not(service: JobService, receiver: Receiver) -> None:
+    submit(service, webhook=f"{receiver.url}/hook")
+    webhooks = Webhooks(service)
+    webhooks.deliver()
+    assert receiver.received == []
+    service.fail(service.take(), "No face.")
+    webhooks.deliver()
+    assert json.loads(receiver.received[0][2])["error"] == "No face."
+
+
+def test_what_is_not_delivered_is_tried_again_but_not_for_ever(service: JobService, receiver: Receiver) -> None:
+    job_id = finished(service, receiver)
+    receiver.statuses = [500, 302, 404, 500]
+    webhooks = Webhooks(service)
+    webhooks.deliver()
+    webhooks.deliver()
+    assert len(receiver.received) == 1  # not at once
+    for _ in range(5):
+        make_due(service, job_id)
+        webhooks.deliver()
+    assert [path for path, _, _ in receiver.received] == ["/hook?x=1"] * 3  # and no redirect was followed
+
+
+def test_only_listed_origins_are_called() -> None:
+    allowed = ("https://example.org", "http://127.0.0.1:8080")
+    for url in ("https://example.org/a?b=c", "https://example.org", "http://127.0.0.1:8080/x"):
+        check_webhook(url, allowed)
+    for url in (
+        "http://example.org/",
+        "https://example.org:8443/",
+        "https://example.org.evil.example/",
+        "https://example.org@evil.example/",
+        "https://evil.example/https://example.org",
+        "http://127.0.0.1/",
+        "http://169.254.169.254/latest",
+        "file:///etc/passwd",
+        "https://[broken",
+        "",
+    ):
+        with pytest.raises(Problem) as refused:
+            check_webhook(url, allowed)
+        assert refused.value.status == 422
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_c2hvcnQ=", "no base64!"])
+def test_webhooks_need_a_proper_secret(secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SECRET, secret)
+    with pytest.raises(InputError, match=SECRET):
+        secret_from_environment()
