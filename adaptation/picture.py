@@ -10,6 +10,7 @@ import copy
 import time
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 
@@ -28,6 +29,7 @@ SHAPE_NOISE = 0.3  # as in training: the shapes of use are predicted, too
 OUTSIDE_WEIGHT = 0.1
 WARM_UP = 5
 FEWEST_STEPS = 10
+LEAST_DETAIL = 0.9  # of the fine detail before; a blurred picture is nearer to the original than a sharp, other one
 _SPARE = 1.3  # the check afterwards may take so much longer than the one before
 
 
@@ -40,6 +42,14 @@ class _Place:
 
     def covers(self, frame: int, margin: int = 0) -> bool:
         return self.first - margin <= frame < self.stop + margin
+
+
+@dataclass(frozen=True)
+class Quality:
+    """PSNR in dB, and how much fine detail there is: deviation of the Laplacian, grey levels."""
+
+    psnr: float
+    detail: float
 
 
 class Lessons:
@@ -111,21 +121,22 @@ class Lessons:
         )
         return references, points, self._heard.speech, self._times[place.first : place.stop]
 
-    def quality(self, model: LipSyncModel) -> float:
-        """PSNR in dB of what `model` draws of the windows left out, with their true shapes, inside the mask."""
+    def quality(self, model: LipSyncModel) -> Quality:
+        """Of what `model` draws of the windows left out, with their true shapes, inside the mask."""
         free = [f for f in range(len(self._points)) if not any(p.covers(f, APART) for p in self.left_out)]
         free = free or list(range(len(self._points)))
         by_opening = np.argsort(mouth_opening(self._points[free][:, SHAPE_POINTS]), kind="stable")
         references = [free[by_opening[len(free) * part // 4]] for part in (1, 3)]
         inside = pixel_mask()[0].numpy().astype(bool)
-        values = []
+        values, details = [], []
         for place in self.left_out:
             real = self.pictures(place)
             points = self._points[place.first : place.stop, SHAPE_POINTS]
             drawn = model.generate(real, *self._known(references, points, place), steps=len(LEVELS))
             error = (drawn[:, inside].astype(np.float32) - real[:, inside]) ** 2
             values.append(10 * np.log10(255**2 / max(float(error.mean()), 1e-3)))
-        return float(np.mean(values))
+            details += [float(cv2.Laplacian(image, cv2.CV_32F)[inside].std()) for image in drawn]
+        return Quality(float(np.mean(values)), float(np.mean(details)))
 
 
 def fit_picture(
@@ -155,8 +166,8 @@ def fit_picture(
     adapted = model.copy()
     adapted.generator.load_state_dict(trainee.state_dict())
     after = lessons.quality(adapted)
-    kept = after > before
-    return (adapted if kept else model), Change(before, after, kept), steps
+    kept = after.psnr > before.psnr and after.detail >= LEAST_DETAIL * before.detail
+    return (adapted if kept else model), Change(before.psnr, after.psnr, kept), steps
 
 
 def _train(

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import app
-from adaptation import Budget, Change, Skipped, adapt, learning, speech
+from adaptation import Budget, Change, Skipped, adapt, learning, picture, speech
 from adaptation.parts import Heard
-from adaptation.picture import Lessons, fit_picture
+from adaptation.picture import Lessons, Quality, fit_picture
 from adaptation.sound import listen, own_sync
 from adaptation.speech import hidden_reader, ridge_layer
 from audio_processor import load_audio
@@ -236,12 +236,23 @@ class Countdown:
         return self.seconds
 
 
+@pytest.mark.parametrize(("detail", "kept"), [(4.9, True), (4.0, False)])
+def test_a_picture_that_is_better_only_by_blur_is_not_kept(
+    model: LipSyncModel, config: Config, monkeypatch: pytest.MonkeyPatch, detail: float, kept: bool
+) -> None:
+    heard = looking(model, films.speech_like(4.0, 16000))
+    found = iter([Quality(20.0, 5.0), Quality(21.0, detail)])
+    monkeypatch.setattr(Lessons, "quality", lambda *_: next(found))
+    monkeypatch.setattr(picture, "_train", lambda model, *_: (model.generator, 10))
+    assert fit_picture(model, heard, config.adaptation, plenty())[1] == Change(20.0, 21.0, kept)
+
+
 def test_learning_the_picture_ends_in_time(
     model: LipSyncModel, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = config.adaptation.model_copy(update={"max_steps": 10**6})
     heard = looking(model, films.speech_like(4.0, 16000))
-    monkeypatch.setattr(Lessons, "quality", lambda *_: 20.0)
+    monkeypatch.setattr(Lessons, "quality", lambda *_: Quality(20.0, 5.0))
     _, change, steps = fit_picture(model, heard, settings, Countdown(14.0))
     assert 10 <= steps <= 13 and not change.kept
     with pytest.raises(Skipped, match="not enough time"):
