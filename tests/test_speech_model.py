@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,13 @@ from data.background_sounds import background
 from data.dataset import load_clips
 from data.quiet_scenes import SceneMaker, write_scenes
 from faces.mouth_shape import CLOSED_PART, MouthShape, mouth_opening
+from latent_diffusion import LatentLipDiffusion
+from models.checkpoint import load_pretrained
 from models.speech_model import SpeechModel
 from models.speech_track import SpeechTrack
 from tests.conftest import REPO
 from tests.processed import make_processed, resting_mouth
+from tools.replace_speech import main as replace_speech
 from training.speech import SpeechSampler, SpeechStage
 from utils.config import Config, load_config
 
@@ -139,6 +143,19 @@ class TestStage:
         losses = [float(stage._losses(part * true, batch)["gap"]) for part in (0.0, 0.5, 1.0)]
         assert losses[0] > losses[1] > losses[2] == 0
 
+    def test_a_start_from_exported_weights_undoes_the_gains_of_the_export(self, config, tmp_path):
+        stage = SpeechStage()
+        stage.build(config, torch.device("cpu"))
+        torch.nn.init.normal_(stage.model.fusion.pause.weight)
+        trained = stage.model.fusion.pause.weight.detach().clone()
+        stage.model.eval()
+        stage.finish()
+        torch.testing.assert_close(stage.model.fusion.pause.weight, config.training.speech.pause_gain * trained)
+        stage.model.save_pretrained(tmp_path)
+        stage.initialise(tmp_path)
+        torch.testing.assert_close(stage.model.fusion.pause.weight, trained)
+        assert (stage.model.shape_gain == 1).all()
+
     def test_validation_measures_pauses(self, config):
         stage = SpeechStage()
         stage.build(config, torch.device("cpu"))
@@ -156,3 +173,25 @@ def test_lips_are_not_pressed_into_each_other(shape):
     assert mouth_opening(points)[0] < 0
     assert mouth_opening(kept)[0] == pytest.approx(CLOSED_PART * mouth_opening(base)[0], abs=1e-3)
     np.testing.assert_array_equal(kept[1:], points[1:])
+
+
+class TestReplaceSpeech:
+    def test_only_the_speech_model_changes(self, tiny_weights, tmp_path):
+        generator, speech = tmp_path / "generator", tmp_path / "speech"
+        shutil.copytree(tiny_weights / "debug" / "generator", generator)
+        before = load_pretrained(LatentLipDiffusion, generator)
+        torch.manual_seed(9)
+        SpeechModel(**before.config.speech_settings).save_pretrained(speech)
+        assert replace_speech(["--generator", str(generator), "--speech", str(speech)]) == 0
+        after, wanted = load_pretrained(LatentLipDiffusion, generator), load_pretrained(SpeechModel, speech)
+        for name, value in wanted.state_dict().items():
+            torch.testing.assert_close(after.speech.state_dict()[name], value.half().float())
+        torch.testing.assert_close(after.unet.conv_in.weight, before.unet.conv_in.weight, atol=1e-3, rtol=1e-3)
+
+    def test_other_sizes_are_refused(self, tiny_weights, tmp_path, capsys):
+        generator = tmp_path / "generator"
+        shutil.copytree(tiny_weights / "debug" / "generator", generator)
+        SpeechModel(width=48, layers=1, heads=2).save_pretrained(tmp_path / "speech")
+        assert replace_speech(["--generator", str(generator), "--speech", str(tmp_path / "speech")]) == 2
+        assert "error:" in capsys.readouterr().err
+        assert (generator / "config.json").is_file()

@@ -121,6 +121,9 @@ class SpeechStage(Stage):
     def finish(self) -> None:
         """Scale each coefficient's movement: the square root of the correlation times the ratio of the spreads.
 
+        What voice activity does is scaled, too: trained on minutes of noise, it does not yet outweigh noises that
+        rise and fall as speech does. While somebody speaks it is zero, scaled or not.
+
         A network trained on differences moves less than the true mouth, by the correlation if it is calibrated.
         Half of that (in powers) is given back: full movement would also blow up the errors.
         """
@@ -131,12 +134,16 @@ class SpeechStage(Stage):
         correlation = (predicted * true).mean(0) / (spread * true_spread)
         gain = np.sqrt(np.maximum(correlation, 0.0)) * true_spread / spread
         self.model.shape_gain.copy_(torch.from_numpy(np.clip(gain, 0.0, MAX_GAIN)))
+        if self.model.fusion.pause is not None:
+            self.model.fusion.pause.weight.mul_(self.settings.pause_gain)
 
     def initialise(self, directory: Path) -> None:
-        """Start from exported weights, also from those of a model that knew nothing of pauses."""
+        """Start from exported weights, also from those of a model that knew nothing of pauses; undoes `finish`."""
         known = load_pretrained(SpeechModel, directory)
         self.model.load_state_dict(known.state_dict(), strict=bool(known.config.knows_rest))
         self.model.shape_gain.fill_(1.0)
+        if known.config.knows_rest:
+            self.model.fusion.pause.weight.data.div_(self.settings.pause_gain)
 
     def _predict_validation(self) -> list[tuple[Clip, np.ndarray, np.ndarray]]:
         """Validation clips with predicted and true shape (N, K) of their valid frames."""

@@ -165,6 +165,7 @@ class SpeechTraining(StageConfig):
     closed_weight: NonNegativeFloat
     correlation_weight: NonNegativeFloat
     scene_share: float = Fraction
+    pause_gain: PositiveFloat
     phoneme_drop: float = Fraction
     speech_drop: float = Fraction
     tempo_jitter: float = Fraction
