@@ -1,4 +1,7 @@
-"""Fine detail of skin and beard: kept from the person's own picture, since a small generator draws it too soft."""
+"""Fine detail and colour of skin, beard and lips: kept from the person's own picture.
+
+A small generator draws the detail too soft, and where it is not sure of a colour it leaves a tint.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,15 @@ from faces.alignment import WINDOW_SIZE
 _FINE_PX = 2.5  # standard deviation of the filter that separates fine detail from the rest
 _MARGIN_PX = 5  # around the opening of the mouth, drawn by the generator alone: teeth and the lips' edges change there
 _SOFT_PX = 3.0
+_COLOUR_INSIDE = 0.5  # part of the colour that comes from the picture in the opening; outside it is all of it
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def restore_detail(generated: np.ndarray, draft: np.ndarray, opening: np.ndarray) -> np.ndarray:
-    """Replace the fine detail of generated mouths by that of the pictures they were drawn from, except in the mouth.
+    """Replace fine detail and colour of generated mouths by those of the pictures they were drawn from.
+
+    The opening of the mouth keeps the generated detail and half of the generated colour. Light and shadow are the
+    generated ones everywhere.
 
     Args:
         generated: uint8 (F, 160, 160, 3).
@@ -32,5 +40,7 @@ def _restore(generated: np.ndarray, draft: np.ndarray, opening: np.ndarray) -> n
     inside = cv2.GaussianBlur(grown, (0, 0), _SOFT_PX).astype(np.float32)[..., None] / 255
     # One filter of the difference is the difference of the two filters.
     difference = draft.astype(np.float32) - generated
-    fine = difference - cv2.GaussianBlur(difference, (0, 0), _FINE_PX)
-    return np.clip(generated + (1 - inside) * fine + 0.5, 0, 255).astype(np.uint8)
+    coarse = cv2.GaussianBlur(difference, (0, 0), _FINE_PX)
+    colour = coarse - (coarse @ _LUMA)[..., None]
+    restored = generated + (1 - inside) * (difference - coarse) + (1 - _COLOUR_INSIDE * inside) * colour
+    return np.clip(restored + 0.5, 0, 255).astype(np.uint8)

@@ -33,8 +33,19 @@ def test_the_mouth_stays_as_generated(pictures):
     assert np.abs(restored[inside].astype(int) - soft[inside]).max() <= 3
 
 
-def test_colour_stays_as_generated(pictures):
+def test_brightness_stays_as_generated(pictures):
     soft, skin, opening = pictures
     brighter = np.clip(soft.astype(int) + 40, 0, 255).astype(np.uint8)
     restored = restore_detail(brighter, skin, opening)
     assert abs(restored.mean() - brighter.mean()) < 1
+
+
+def test_a_tint_goes_and_half_of_it_stays_in_the_mouth(pictures):
+    _, skin, opening = pictures
+    tint = np.array([30, -20, 13.5])  # of no brightness
+    tinted = np.clip(skin + tint, 0, 255).astype(np.uint8)
+    restored = restore_detail(tinted, skin, opening)
+    far, inside = np.s_[0, 10:50, 10:150], np.s_[0, 78:82, 72:90]
+    assert np.abs((restored[far].astype(float) - skin[far]).mean((0, 1))).max() < 3
+    left = (restored[inside].astype(float) - skin[inside]).mean((0, 1))
+    np.testing.assert_allclose(left, tint / 2, atol=4)
