@@ -17,7 +17,7 @@ from serving.storage import JobFiles
 from utils.config import ServiceConfig, load_config
 
 REPO = Path(__file__).resolve().parent.parent
-PATIENCE_S = 240.0  # for what takes seconds on a computer that has nothing else to do
+PATIENCE_S = 600.0  # for what takes seconds on a computer that has nothing else to do
 
 
 def service_config(folder: Path, **changes: Any) -> ServiceConfig:
@@ -85,6 +85,12 @@ def redis_server(folder: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
+
+
+def check_alive(process: subprocess.Popen[Any], log: Path) -> bool:
+    """True; fails with the end of its log if the process has ended."""
+    assert process.poll() is None, log.read_text(encoding="utf-8", errors="replace")[-2000:]
+    return True
 
 
 def _answers(port: int) -> bool:

@@ -27,7 +27,7 @@ import pytest
 import yaml
 
 from tests import footage
-from tests.service import REPO, free_port, redis_server, wait_for
+from tests.service import REPO, check_alive, free_port, redis_server, wait_for
 from tests.tiny_weights import tiny_config
 
 JOBS = int(os.environ.get("LIPSYNC_LOAD_JOBS", "5"))
@@ -76,11 +76,12 @@ def running(media: Path, data: Path, *options: str) -> Iterator[Server]:
     """Start the API with these options, and wait until it is ready."""
     port = free_port()
     command = [sys.executable, "app.py", "--mode", "api", "--port", str(port), "--data-dir", str(data), *options]
-    with open(data.parent / f"{data.name}.log", "ab") as log:
+    path = data.parent / f"{data.name}.log"
+    with open(path, "ab") as log:
         process = subprocess.Popen([*command, "--config", str(media / "tiny_config.yaml")], cwd=REPO, stderr=log)
     server = Server(f"http://127.0.0.1:{port}", data, process)
     try:
-        wait_for(lambda: process.poll() is None and is_ready(server), "a server that is ready")
+        wait_for(lambda: check_alive(process, path) and is_ready(server), "a server that is ready")
         yield server
     finally:
         process.send_signal(signal.SIGINT)

@@ -22,7 +22,7 @@ from serving.page_texts import TEXTS, texts_for  # noqa: E402
 from serving.speech import Speaker  # noqa: E402
 from serving.web import Page, build_page  # noqa: E402
 from tests import footage  # noqa: E402
-from tests.service import REPO, free_port, make_service, result_file, service_config, wait_for  # noqa: E402
+from tests.service import REPO, check_alive, free_port, make_service, result_file, service_config, wait_for  # noqa: E402
 from tests.tiny_weights import tiny_config  # noqa: E402
 from utils.config import load_config  # noqa: E402
 
@@ -132,14 +132,15 @@ def address(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """A running page with small networks."""
     if shutil.which("chromium") is None or shutil.which("chromedriver") is None:
         pytest.skip("chromium and chromedriver are not installed")
-    pytest.importorskip("selenium", reason="selenium is not installed (requirements-dev.txt)")
+    pytest.importorskip("selenium", reason="selenium is not installed: pip install selenium==4.51.0")
     folder, port = tmp_path_factory.mktemp("web"), free_port()
     options = ["--config", str(tiny_config(folder, tiny_weights)), "--data-dir", str(folder / "data")]
     command = [sys.executable, "app.py", "--mode", "web", "--port", str(port), *options]
-    with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(command, cwd=REPO, stderr=log)
+    with open(folder / "log", "wb") as stream:
+        process = subprocess.Popen(command, cwd=REPO, stderr=stream)
     try:
-        wait_for(lambda: process.poll() is None and "Open http" in (folder / "log").read_text(), "the page")
+        log = folder / "log"
+        wait_for(lambda: check_alive(process, log) and "Open http" in log.read_text(encoding="utf-8"), "the page")
         yield f"http://127.0.0.1:{port}/"
     finally:
         process.terminate()
