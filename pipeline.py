@@ -87,7 +87,7 @@ class Options:
         adapt: seconds in which the model may first learn from the video with its own sound; 0 = not at all.
     """
 
-    steps: int = 2
+    steps: int = 1
     guidance: float = 1.0
     seed: int = 1
     fit: str = "bounce"
