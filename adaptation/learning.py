@@ -118,11 +118,9 @@ class _Learner:
         if judge is None:
             raise Skipped("there are no weights of the network that checks whether sound and picture belong together")
         heard = listen(self.model, footage, samples)
-        sync = own_sync(heard, judge, settings.sync_windows)
+        sync = own_sync(heard, judge, settings.sync_windows, budget)
         self.report = replace(self.report, sync=sync)
         check_sync(sync, settings)
-        if not budget.left():
-            raise Skipped("the time given was over before anything could be learnt")
         self._learn_both(replace(heard, offset=sync.offset), settings, budget)
 
     def _learn_both(self, heard: Heard, settings: AdaptationConfig, budget: Budget) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from adaptation.parts import Heard, Skipped
+from adaptation.parts import Budget, Heard, Skipped
 from faces.footage import FPS, Footage
 from latent_diffusion import LipSyncModel
 from models.syncnet import WINDOW, SyncNetV2, SyncResult
@@ -48,18 +48,27 @@ def check_sync(sync: SyncResult, settings: AdaptationConfig) -> None:
 
 
 @torch.inference_mode()
-def own_sync(heard: Heard, judge: SyncNetV2, count: int) -> SyncResult:
+def own_sync(heard: Heard, judge: SyncNetV2, count: int, budget: Budget) -> SyncResult:
     """Offset search (see `models.syncnet.offset_search`) over windows spread over all stretches.
 
     Args:
         heard: stretches of at least 16 frames with their sound.
         judge: the network.
         count: windows that are looked at, at most.
+        budget: when to be done.
+
+    Raises:
+        Skipped: the time is over before that.
     """
     places = [(k, i) for k, f in enumerate(heard.footage) for i in range(len(f) - WINDOW + 1)]
     chosen = [places[i] for i in np.unique(np.linspace(0, len(places) - 1, count).round().astype(int))]
     device = next(judge.parameters()).device
-    visual = torch.cat([judge.visual(_window(heard.footage[k], i).to(device)) for k, i in chosen])
+    embeddings = []
+    for k, i in chosen:
+        if not budget.left():
+            raise Skipped("the time given was over before anything could be learnt")
+        embeddings.append(judge.visual(_window(heard.footage[k], i).to(device)))
+    visual = torch.cat(embeddings)
     audio = judge.embed_audio(torch.from_numpy(np.asarray(heard.speech.features, np.float32)).to(device))
     frames = torch.tensor([heard.starts[k] + i for k, i in chosen], device=device)
     distance = torch.cdist(visual, audio)

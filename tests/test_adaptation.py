@@ -159,9 +159,7 @@ def test_sound_that_does_not_fit_the_picture_is_not_learnt_from(
     assert f"confidence {found.confidence:.2f}" in report.sentence()
 
 
-def test_without_a_judge_or_time_nothing_is_learnt(
-    model: LipSyncModel, judge: SyncNetV2, config: Config, fitting: None
-) -> None:
+def test_without_a_judge_or_time_nothing_is_learnt(model: LipSyncModel, judge: SyncNetV2, config: Config) -> None:
     samples = films.speech_like(4.0, 16000)
     person = person_with_habits(model, samples)
     assert "no weights" in adapt(model, [person], samples, None, config.adaptation, plenty())[1].skipped
@@ -182,7 +180,7 @@ def test_the_offset_of_scattered_windows_is_found(judge: SyncNetV2, monkeypatch:
         windows += np.arange(first, first + 40, dtype=np.uint8)[:, None, None, None]
         stretches.append(Footage(first, windows, np.zeros((40, 468, 2), np.float32)))
     heard = Heard(stretches, SpeechTrack(np.zeros((400, 5, 384)), np.ones(400)), [20, 90])
-    found = own_sync(heard, judge, 30)
+    found = own_sync(heard, judge, 30, plenty())
     assert found.offset == 3 and found.distance < 1e-3 and found.confidence > 1
 
 
