@@ -16,7 +16,7 @@ import gradio as gr
 import numpy as np
 
 from faces.detector import FaceDetector
-from pipeline import FITS, RESTS
+from pipeline import FITS, RESTS, Options
 from serving.forms import FILES
 from serving.intake import Intake
 from serving.job_store import ACTIVE, DONE, Job
@@ -301,7 +301,7 @@ def _what(words: gr.I18n, page: Page) -> list[Any]:
 def _more(words: _Translated) -> list[Any]:
     """Steps, fit, rest."""
     with gr.Accordion(words("more"), open=False):
-        steps = gr.Slider(1, 20, value=2, step=1, label=words("steps"))
+        steps = gr.Slider(1, 20, value=Options().steps, step=1, label=words("steps"))
         fit = gr.Dropdown(list(FITS), value="bounce", label=words("fit"))
         rest = gr.Dropdown(list(RESTS), value="keep", label=words("rest"))
     return [steps, fit, rest]
