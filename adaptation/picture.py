@@ -1,7 +1,7 @@
 """How a person's mouth looks: the generator's U-Net goes on training on the person's own windows.
 
 The steps are those of training/generator.py with what use needs: the true mouth shape, inexactly drawn, a draft from
-another moment, the noise level of one-step sampling, and the error of latents and of pixels.
+another moment, the noise levels of two-step sampling, and the error of latents and of pixels.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FRAMES = 16  # in a window that is learnt from
 CHECK_FRAMES = 8  # in a window that is left out
 DECODED = 4  # frames of a window whose pixels are compared
 APART = 10  # frames between a window and what it may not see
-LEVELS = (1.0,)  # noise levels of sampling in as many steps as are the default in use
+LEVELS = (1.0, 0.5)  # noise levels of sampling in two steps; the first is all of the default in use
 SHAPE_NOISE = 0.3  # as in training: the shapes of use are predicted, too
 OUTSIDE_WEIGHT = 0.1
 WARM_UP = 5

@@ -159,6 +159,8 @@ def test_unsupported_language_names_the_others_too(robotic: LanguageProcessor) -
     ],
 )
 def test_all_kinds_of_text_are_spoken(robotic: LanguageProcessor, text: str, lang: str) -> None:
+    if lang == "ja" and not dictionary_installed():
+        pytest.skip("kanji need the dictionary that `make voices` installs")
     speech = robotic.synthesize(text, lang)
     assert speech.duration > 0.15
     assert speech.phonemes

@@ -6,7 +6,7 @@ import contextlib
 import os
 import random
 import re
-import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,24 +44,30 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(target)
     if target.is_dir():
         raise InputError(f"Cannot write {target}: it is a folder; give the name of a file.")
+    temporary = target.with_name(f".tmp-{uuid.uuid4().hex}{target.suffix}")
+    # The file is made inside the block that removes it: Ctrl-C may come at any moment.
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=target.suffix, dir=target.parent)
-    except OSError as error:
-        raise InputError(
-            f"Cannot write into the folder {target.parent} ({error.strerror}); choose another output folder."
-        ) from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
+        _make_empty(temporary)
         yield temporary
-        # mkstemp makes files that only the owner may read; results should follow the user's umask.
+        # Until it is complete only the owner may read it; results should follow the user's umask.
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
         temporary.replace(target)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            temporary.unlink()
+
+
+def _make_empty(path: Path) -> None:
+    """Make a new file that only its owner may read, and missing parent folders."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except OSError as error:
+        raise InputError(
+            f"Cannot write into the folder {path.parent} ({error.strerror}); choose another output folder."
+        ) from error
 
 
 def parse_seconds(text: str) -> float:
