@@ -8,8 +8,10 @@ ENV PYTHONDONTWRITEBYTECODE=1 \
 
 WORKDIR /app
 COPY requirements.txt requirements-service.txt ./
-# PyTorch's build for processors only: a fraction of the size; the pin in requirements.txt then counts as met.
-RUN pip install --index-url https://download.pytorch.org/whl/cpu "$(grep '^torch==' requirements.txt)" \
+# With --build-arg TORCH_INDEX=URL, PyTorch's build for processors only, from the index that pytorch.org names: a
+# fraction of the size; the pin in requirements.txt then counts as met.
+ARG TORCH_INDEX=
+RUN pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(grep '^torch==' requirements.txt)" \
     && pip install -r requirements-service.txt
 
 COPY . .
