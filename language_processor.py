@@ -14,20 +14,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
 import soxr
 
-from models.audio_encoder import SpeechEncoder
-from models.checkpoint import load_pretrained
-from models.phonemes import Phoneme, PhonemeRecogniser
+from models.phonemes import Phoneme
 from utils.helpers import InputError, atomic_path
 from voices.aligner import align_phonemes
 from voices.base import Sentence, Speech, Voice, VoiceEngine
 from voices.espeak import EspeakEngine
 from voices.kokoro import KokoroEngine
 from voices.text import plain_text, sentences, spoken_text
+
+if TYPE_CHECKING:
+    from models.audio_encoder import SpeechEncoder
+    from models.phoneme_recogniser import PhonemeRecogniser
 
 LANGUAGES = {
     "en": "English", "zh": "Chinese (Mandarin)", "ja": "Japanese", "fr": "French", "de": "German", "es": "Spanish",
@@ -258,10 +261,15 @@ class LanguageProcessor:
 
     @cached_property
     def _encoder(self) -> SpeechEncoder:
+        from models.audio_encoder import SpeechEncoder  # loads PyTorch, which speaking does without
+
         return SpeechEncoder.from_pretrained(self._weights_dir / "whisper_tiny_en_encoder")
 
     @cached_property
     def _recogniser(self) -> PhonemeRecogniser:
+        from models.checkpoint import load_pretrained
+        from models.phoneme_recogniser import PhonemeRecogniser
+
         return load_pretrained(PhonemeRecogniser, self._recogniser_dir)
 
 

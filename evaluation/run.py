@@ -28,7 +28,8 @@ from evaluation.features import FaceDescriptor, ImageFeatures, check_packages
 from evaluation.reading import MIN_FRAMES, Place, Reading, find_place, read
 from evaluation.scores import REAL, Compared, Networks, Sound, Version, compare
 from evaluation.sync import Judge, PublicJudge
-from pipeline import LipSyncPipeline, Options
+from options import Options
+from pipeline import LipSyncPipeline
 from utils.config import Config
 from utils.helpers import InputError, resolve_device
 

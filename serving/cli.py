@@ -16,7 +16,8 @@ from typing import Any
 from tqdm import tqdm
 
 from language_processor import LanguageProcessor
-from pipeline import CODECS, FITS, RESTS, LipSyncPipeline, Options, Summary, check_inputs
+from options import CODECS, FITS, RESTS, Options, check_inputs
+from pipeline import LipSyncPipeline, Summary
 from serving.spoken_text import SpokenText, describe_voice, list_voices, read_text, speech_file
 from utils.config import Config, InferenceConfig, load_config
 from utils.helpers import InputError, parse_seconds, resolve_device

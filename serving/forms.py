@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline import Options
+from options import Options
 from serving.problems import bad_input
 from utils.config import InferenceConfig
 from utils.helpers import parse_seconds

@@ -9,7 +9,7 @@ from pathlib import Path
 from anyio import to_thread
 from starlette.requests import Request
 
-from pipeline import Options, check_inputs
+from options import Options, check_inputs
 from serving.forms import FILES, JobForm, read_form
 from serving.job_store import Job
 from serving.jobs import INCOMING, JobService, Submission

@@ -88,7 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _loaded(arguments: argparse.Namespace) -> Any:
     """Load the networks; returns a function that runs one job."""
-    from pipeline import LipSyncPipeline, Options  # takes seconds, after the line is open
+    from options import Options
+    from pipeline import LipSyncPipeline  # takes seconds, after the line is open
     from serving.provenance import sign
     from serving.setup import resolved
     from serving.speech import Speaker

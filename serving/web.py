@@ -16,7 +16,7 @@ import gradio as gr
 import numpy as np
 
 from faces.detector import FaceDetector
-from pipeline import FITS, RESTS, Options
+from options import FITS, RESTS, Options
 from serving.forms import FILES
 from serving.intake import Intake
 from serving.job_store import ACTIVE, DONE, Job

@@ -24,7 +24,8 @@ from faces.mouth_windows import MouthFrame
 from latent_diffusion import LipSyncModel
 from models.speech_track import SpeechTrack
 from models.syncnet import SyncNetV2, SyncResult
-from pipeline import LipSyncPipeline, Options
+from options import Options
+from pipeline import LipSyncPipeline
 from tests import footage as films
 from tests.tiny_weights import tiny_config, write_tiny_weights
 from utils.config import Config, load_config

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import app
-from pipeline import Options, Summary
+from options import Options
+from pipeline import Summary
 from serving import cli
 from tests import footage
 from tests.tiny_weights import tiny_config
@@ -79,7 +80,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(case: str, inputs: Path, caps
         ("--face=nose", "largest, left, right"),
         ("--steps=0", "steps must be 1"),
         ("--crf=99", "crf must be 0 to 51"),
-        ("--seed=-1", "seed must be 0 or more"),
+        ("--seed=-1", "seed must be 0 to"),
         ("--guidance=-1", "guidance must be 0"),
         ("--codec=ffv1", "name the output .mkv"),
         ("--config=nothing.yaml", "nothing.yaml"),

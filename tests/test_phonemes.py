@@ -11,13 +11,13 @@ import torch
 from data.synthesise import Shard, make_shard, texts
 from models.audio_encoder import SAMPLE_RATE, SpeechEncoder
 from models.checkpoint import load_pretrained
+from models.phoneme_recogniser import PhonemeRecogniser
 from models.phonemes import (
     BILABIALS,
     INVENTORY_SIZE,
     SILENCE,
     SYMBOLS,
     Phoneme,
-    PhonemeRecogniser,
     phoneme_track,
     split_ipa,
 )

@@ -15,7 +15,8 @@ import torch
 
 import pipeline
 from faces.mouth_windows import NO_FACE
-from pipeline import AFTER_SPEECH, LipSyncPipeline, Options, Summary
+from options import Options
+from pipeline import AFTER_SPEECH, LipSyncPipeline, Summary
 from tests import footage
 from tests.tiny_weights import tiny_config
 from utils.config import load_config

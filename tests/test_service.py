@@ -267,6 +267,13 @@ def test_two_workers_share_a_redis(media: Path, tmp_path: Path) -> None:
             assert second.wait(timeout=60) == 0
 
 
+def test_what_listens_loads_no_networks() -> None:
+    code = "import sys, serving.web, serving.server, language_processor; print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, timeout=240)
+    assert "'serving.web'" in done.stdout, done.stderr
+    assert not re.findall(r"'(?:torch|diffusers|transformers)'", done.stdout)
+
+
 REFUSED = {
     "open to others without keys": (("--host", "0.0.0.0"), "--new-key"),
     "unknown queue": (("--queue", "amqp://x"), "redis://"),

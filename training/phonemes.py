@@ -14,7 +14,8 @@ from torch.utils.data import Dataset
 from torch.utils.tensorboard import SummaryWriter
 
 from data.dataset import SPEECH_RATE, StepBatches
-from models.phonemes import SILENCE, PhonemeRecogniser
+from models.phoneme_recogniser import PhonemeRecogniser
+from models.phonemes import SILENCE
 from training.common import Batch, Losses, Stage
 from utils.config import Config
 from utils.data_augmentation import disturb_features

@@ -1,0 +1,114 @@
+"""What a user may choose for one run, and what is refused before anything heavy is loaded.
+
+Apart from the pipeline, so that the web page and the HTTP API check what they take in without loading PyTorch.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from audio_processor import probe_audio
+from faces.tracker import FaceChoice
+from utils.config import MediaLimits as MediaConfig
+from utils.helpers import InputError
+from video_processor import MediaLimits, VideoWriter, probe_video
+
+CODECS, FITS, RESTS = ("h264", "ffv1"), ("bounce", "loop", "freeze", "cut"), ("keep", "cut")
+CHOICES = {"fit": FITS, "rest": RESTS, "codec": CODECS}
+"""Options that are one of a few words."""
+
+RANGES: dict[str, tuple[float, float]] = {
+    "steps": (1, 1000),
+    "guidance": (0, 20),
+    "seed": (0, 2**63 - 1),
+    "crf": (0, 51),
+}
+"""Least and greatest value of options that are numbers."""
+
+MIN_ADAPT_S, MAX_ADAPT_S = 1.0, 3600.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose for one run.
+
+    Attributes:
+        steps: denoising steps.
+        guidance: exaggeration of the sound's influence, 1 = none.
+        seed: of the random noise.
+        fit: what to do when the sound is longer than the video: bounce, loop, freeze, cut.
+        rest: what to do when the video is longer than the sound: keep, cut.
+        face: which face speaks, see `FaceChoice.parse`.
+        codec: h264 or ffv1 (lossless).
+        crf: quality of h264, 0..51.
+        adapt: seconds in which the model may first learn from the video with its own sound; 0 = not at all.
+    """
+
+    steps: int = 1
+    guidance: float = 1.0
+    seed: int = 1
+    fit: str = "bounce"
+    rest: str = "keep"
+    face: str = "largest"
+    codec: str = "h264"
+    crf: int = 16
+    adapt: float = 0.0
+
+    def check(self) -> None:
+        """Raise InputError for a value that cannot be used."""
+        for name, known in CHOICES.items():
+            if (value := getattr(self, name)) not in known:
+                raise InputError(f"The option {name} cannot be '{value}'; use one of {', '.join(known)}.")
+        for name, (least, greatest) in RANGES.items():
+            if not least <= (value := getattr(self, name)) <= greatest:
+                raise InputError(f"The option {name} must be {least:g} to {greatest:g}, not {value:g}.")
+        if self.adapt and not MIN_ADAPT_S <= self.adapt <= MAX_ADAPT_S:
+            raise InputError(
+                f"The time to adapt must be {MIN_ADAPT_S:g} to {MAX_ADAPT_S:g} s (0: not at all), not {self.adapt:g} s."
+            )
+        FaceChoice.parse(self.face)
+
+
+def check_inputs(video: Path, audio: Path | None, output: Path, options: Options, media: MediaConfig) -> None:
+    """Refuse what cannot work before anything heavy is loaded.
+
+    Args:
+        video: a video or a portrait image.
+        audio: a file with the new speech; None: it is still to be made.
+        output: the video to write.
+        options: choices.
+        media: what is too big.
+
+    Raises:
+        InputError: an input is missing, damaged, too big or of the wrong kind, an option is out of range, or the
+            output cannot be written or is one of the inputs.
+    """
+    options.check()
+    inputs = tuple(path for path in (video, audio) if path is not None)
+    for path in inputs:
+        if path.is_file() and path.stat().st_size > media.max_file_gb * 1e9:
+            raise InputError(f"The file {path} is larger than {media.max_file_gb:g} GB; give a smaller one.")
+    info = probe_video(video, media_limits(media))
+    if audio is not None and probe_audio(audio).duration > media.max_duration_s:
+        raise InputError(f"The sound {audio} is longer than {media.max_duration_s:g} s; give less.")
+    _check_output(output, inputs)
+    VideoWriter(output, info, options.codec)  # opens nothing yet, but knows what fits into which file
+
+
+def media_limits(media: MediaConfig) -> MediaLimits:
+    """The limits in the terms of the video reader."""
+    return MediaLimits(max_pixels=media.max_width * media.max_height, max_duration_s=media.max_duration_s)
+
+
+def _check_output(output: Path, inputs: tuple[Path, ...]) -> None:
+    if output.is_dir():
+        raise InputError(f"The output {output} is a folder; give the name of a file.")
+    if any(output.exists() and output.samefile(path) for path in inputs):
+        raise InputError(f"The output {output} is also an input; give it another name.")
+    folder = output.absolute().parent
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"Cannot write into the folder {output.parent}; choose another output folder.")
