@@ -35,14 +35,14 @@ class Options:
     """What a user may choose for one run.
 
     Attributes:
-        steps: denoising steps.
-        guidance: exaggeration of the sound's influence, 1 = none.
-        seed: of the random noise.
+        steps: denoising steps; more is finer and slower.
+        guidance: exaggeration of the sound's influence, 1 = none; more takes twice as long.
+        seed: of the random noise; the same number gives the same result.
         fit: what to do when the sound is longer than the video: bounce, loop, freeze, cut.
         rest: what to do when the video is longer than the sound: keep, cut.
-        face: which face speaks, see `FaceChoice.parse`.
+        face: which face speaks: largest, left, right, index:N (0 is the leftmost), point:X,Y or point:X,Y@SECONDS.
         codec: h264 or ffv1 (lossless).
-        crf: quality of h264, 0..51.
+        crf: quality of h264, 0 best to 51 worst.
         adapt: seconds in which the model may first learn from the video with its own sound; 0 = not at all.
     """
 
@@ -55,6 +55,11 @@ class Options:
     codec: str = "h264"
     crf: int = 16
     adapt: float = 0.0
+
+    @property
+    def suffix(self) -> str:
+        """File type that fits the codec, where nobody has named one."""
+        return ".mkv" if self.codec == "ffv1" else ".mp4"
 
     def check(self) -> None:
         """Raise InputError for a value that cannot be used."""

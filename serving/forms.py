@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from dataclasses import fields
-from typing import Any
+from typing import Any, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, create_model
 
-from options import Options
+from options import CHOICES, RANGES, Options
 from serving.problems import bad_input
 from utils.config import InferenceConfig
 from utils.helpers import parse_seconds
@@ -25,8 +27,35 @@ _FILE_SCHEMAS = {
 }
 
 
-class JobForm(BaseModel):
-    """Fields of a job besides its files. What is left out is taken from the server's configuration."""
+_TIMES = ("adapt",)
+"""Options that may also be written as 60s or 1.5m."""
+_LONGEST = 200  # characters of an option that is a word
+
+
+def _descriptions() -> dict[str, str]:
+    """What each option means, as the class itself says."""
+    lines = re.split(r"^    (\w+): ", inspect.getdoc(Options).partition("Attributes:\n")[2], flags=re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in zip(lines[1::2], lines[2::2], strict=True)}
+
+
+def _option_fields() -> dict[str, Any]:
+    """A form field for each option of the pipeline, so that new ones appear by themselves."""
+    kinds, descriptions = get_type_hints(Options), _descriptions()
+    found: dict[str, Any] = {}
+    for name in (option.name for option in fields(Options)):
+        kind, limits = kinds[name], {}
+        if name in CHOICES:
+            kind = Literal[CHOICES[name]]
+        elif name in RANGES:
+            limits = dict(zip(("ge", "le"), RANGES[name], strict=True))
+        elif name in _TIMES or kind is str:
+            kind, limits = str, {"max_length": _LONGEST}
+        found[name] = kind | None, Field(None, description=descriptions[name], **limits)
+    return found
+
+
+class JobForm(create_model("OptionFields", **_option_fields())):
+    """Fields of a job besides its files. Options that are left out are taken from the server's configuration."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -34,15 +63,6 @@ class JobForm(BaseModel):
     lang: str = Field("auto", max_length=20, description="language of the text, see /languages", examples=["en"])
     voice: str | None = Field(None, max_length=100, description="who speaks the text, see /voices")
     speed: float = Field(1.0, ge=0.5, le=2.0, description="tempo of the spoken text, 1 = as usual")
-    steps: int | None = Field(None, ge=1, le=1000, description="denoising steps; more is finer and slower")
-    guidance: float | None = Field(None, ge=0, le=20, description="exaggerate the mouth's movement, 1 = not at all")
-    seed: int | None = Field(None, ge=0, lt=2**63, description="the same number gives the same result")
-    fit: str | None = Field(None, description="if the sound is longer: bounce, loop, freeze or cut")
-    rest: str | None = Field(None, description="if the video is longer: keep or cut")
-    face: str | None = Field(None, max_length=100, description="largest, left, right, index:N, point:X,Y[@SECONDS]")
-    codec: str | None = Field(None, description="h264 (MP4) or ffv1 (lossless, Matroska)")
-    crf: int | None = Field(None, ge=0, le=51, description="quality of h264, 0 best to 51 worst")
-    adapt: str | None = Field(None, max_length=20, description="first learn from the video for so long, such as 60s")
     webhook_url: str | None = Field(None, max_length=2000, description="called when the job is finished, if allowed")
 
     def options(self, defaults: InferenceConfig) -> Options:
@@ -57,7 +77,7 @@ class JobForm(BaseModel):
             if given is None:
                 given = getattr(defaults, name, None)
             if given is not None:
-                values[name] = parse_seconds(given) if name == "adapt" else given
+                values[name] = parse_seconds(given) if isinstance(given, str) and name in _TIMES else given
         options = Options(**values)
         options.check()
         return options
@@ -83,7 +103,18 @@ def read_form(texts: dict[str, str]) -> JobForm:
 def openapi_body() -> dict[str, Any]:
     """The form in the terms of OpenAPI."""
     schema = JobForm.model_json_schema()
-    schema["properties"] = _FILE_SCHEMAS | schema["properties"]
+    properties = {name: _given(field) for name, field in schema["properties"].items()}
+    schema["properties"] = _FILE_SCHEMAS | properties
     schema["required"] = ["video_file"]
+    schema["oneOf"] = [{"required": ["audio_file"]}, {"required": ["text_input"]}]
     example = {"video_file": "@portrait.png", "audio_file": "@speech.wav", "steps": 2}
     return {"required": True, "content": {"multipart/form-data": {"schema": schema, "example": example}}}
+
+
+def _given(field: dict[str, Any]) -> dict[str, Any]:
+    """A field as it is when it is there: in a form, nothing is null but left out."""
+    kinds = [kind for kind in field.pop("anyOf", []) if kind != {"type": "null"}]
+    if kinds:
+        del field["default"]
+        field |= kinds[0]
+    return field

@@ -90,7 +90,7 @@ class Intake:
             check_webhook(fields.webhook_url, self._service.config.webhook_origins)
         if audio is None:
             self._check_text(fields)
-        output = video.with_name("output.mkv" if options.codec == "ffv1" else "output.mp4")
+        output = video.with_name(f"output{options.suffix}")
         check_inputs(video, audio, output, options, self._service.config.media)
 
     def _check_text(self, fields: JobForm) -> None:

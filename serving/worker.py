@@ -21,6 +21,7 @@ from typing import Any
 
 from huey.consumer import Consumer
 
+from options import Options
 from serving.job_store import Job
 from serving.jobs import WORK, JobService
 from serving.setup import Settings, open_service, read_settings, start_logging, worker_parser
@@ -216,7 +217,7 @@ class Worker:
 
     def _task(self, job: Job, folder: Path) -> dict[str, Any]:
         paths = {name: str(self.service.files.fetch(job.id, name, folder)) for name in job.inputs}
-        suffix = ".mkv" if job.request["options"].get("codec") == "ffv1" else ".mp4"
+        suffix = Options(**job.request["options"]).suffix
         return {"audio": None, **job.request, **paths, "output": str(folder / f"output{suffix}")}
 
     def _follow(self, job: Job, folder: Path) -> None:
