@@ -11,6 +11,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -45,6 +46,31 @@ _SCRIPTS = {"CJK": "zh", "HIRAGANA": "ja", "KATAKANA": "ja", "LATIN": "en", "CYR
 # Scripts that a language's voices read themselves; the Latin one where nothing is said.
 _OWN_SCRIPTS = {"zh": {"CJK"}, "ja": {"CJK", "HIRAGANA", "KATAKANA", "LATIN"}, "ru": {"CYRILLIC"}, "el": {"GREEK"},
               "ko": {"HANGUL"}, "ar": {"ARABIC"}, "he": {"HEBREW"}, "hi": {"DEVANAGARI"}, "th": {"THAI"}}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SpokenText:
+    """A text and how it is spoken; see `LanguageProcessor.synthesize`."""
+
+    text: str
+    lang: str = "auto"
+    voice: str | None = None
+    speed: float = 1.0
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A sound file, and what is said in it when.
+
+    Attributes:
+        audio: the file.
+        phonemes: in order of time; empty where nobody knows them.
+        sentences: in order of time; empty where nobody knows the text.
+    """
+
+    audio: Path
+    phonemes: tuple[Phoneme, ...] = ()
+    sentences: tuple[Sentence, ...] = ()
 
 
 class LanguageProcessor:
@@ -110,24 +136,31 @@ class LanguageProcessor:
         return self._spoken(pieces, chosen, speed)
 
     def speak_to_file(
-        self, text: str, path: str | os.PathLike[str], lang: str = "auto", voice: str | None = None, speed: float = 1.0
-    ) -> tuple[tuple[Phoneme, ...], tuple[Sentence, ...]]:
-        """Speak into a WAV file, sentence by sentence; arguments as for `synthesize`.
+        self, spoken: SpokenText, path: str | os.PathLike[str], longest: float | None = None
+    ) -> Utterance:
+        """Speak into a WAV file, sentence by sentence.
 
-        Returns:
-            All phonemes and all sentences with their times.
+        Args:
+            spoken: what to say and how.
+            path: the file to write.
+            longest: seconds of speech that are too much; None = there is no limit.
+
+        Raises:
+            InputError: as for `synthesize`, or the speech is too long; then there is no file.
         """
-        parts = self.stream(text, lang, voice, speed)
+        parts = self.stream(spoken.text, spoken.lang, spoken.voice, spoken.speed)
         phonemes: list[Phoneme] = []
-        spoken: list[Sentence] = []
+        said: list[Sentence] = []
         with atomic_path(path) as temporary:
             first = next(parts)
             with soundfile.SoundFile(temporary, "w", first.rate, 1, "PCM_16", format="WAV") as file:
                 for part in _chained(first, parts):
                     file.write(part.samples)
                     phonemes += part.phonemes
-                    spoken += part.sentences
-        return tuple(phonemes), tuple(spoken)
+                    said += part.sentences
+                    if longest is not None and said[-1].end > longest:
+                        raise InputError(f"The text takes longer than {longest:g} s to speak; give less of it.")
+        return Utterance(Path(path), tuple(phonemes), tuple(said))
 
     def phonemes(self, text: str, lang: str = "auto") -> tuple[int, ...]:
         """Ids of the phonemes of a text (see `models.phonemes.SYMBOLS`), without times."""

@@ -515,7 +515,10 @@ class LipSyncModel:
             for values in (part.features, part.activity, times - first / STEP_RATE)
         )
         gap = None if resting is None else torch.tensor([resting], device=self.device)
-        return self._speech(features, None, moved, activity=activity, resting=gap)
+        phonemes = None
+        if part.phonemes is not None and self._speech.config.knows_phonemes:
+            phonemes = torch.from_numpy(part.phonemes[None]).to(self.device)
+        return self._speech(features, phonemes, moved, activity=activity, resting=gap)
 
     def _maps(self, images: np.ndarray) -> torch.Tensor:
         """uint8 (F, H, W, 3) -> (F, 3, H, W) in [0, 255]."""

@@ -8,9 +8,10 @@ queues; nothing grows with the length of the video but the speech features (0.2 
 from __future__ import annotations
 
 import itertools
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,15 @@ from faces.mouth_shape import mouth_opening
 from faces.mouth_windows import MouthFrame, UsableFace, mouth_windows, with_fades
 from faces.person import Person, with_person
 from faces.tracker import FaceChoice, FaceTracker, TrackerSettings
+from language_processor import LanguageProcessor, SpokenText, Utterance
 from latent_diffusion import LipSyncModel
 from models.checkpoint import load_pretrained
+from models.phonemes import Phoneme
 from models.speech_track import SpeechTrack
 from models.syncnet import WINDOW, SyncNetV2
 from options import Options, check_inputs, media_limits
 from utils.config import Config, MediaLimits
-from utils.helpers import InputError
+from utils.helpers import InputError, atomic_path
 from utils.overlap import OverlappingWindows
 from utils.stages import Stages
 from video_processor import (
@@ -45,6 +48,7 @@ from video_processor import (
     fitted_frames,
     probe_video,
 )
+from voices.subtitles import srt
 
 SAMPLE_RATE = 16000
 AFTER_SPEECH = "after the end of the speech"
@@ -102,37 +106,59 @@ class LipSyncPipeline:
     Args:
         model: the generator with all it needs.
         config: the configuration.
+        language: speaks texts and finds them in sounds; needed only where a text is given.
     """
 
-    def __init__(self, model: LipSyncModel, config: Config):
+    def __init__(self, model: LipSyncModel, config: Config, language: LanguageProcessor | None = None):
         self._model = model
         self._config = config
+        self._language = language
         models_dir = _ROOT / config.faces.models_dir
         self._detector = FaceDetector(models_dir, config.faces.min_detection_score)
         self._mesh = FaceMesh(models_dir)
 
     @classmethod
-    def load(cls, config: Config, device: torch.device) -> LipSyncPipeline:
+    def load(
+        cls, config: Config, device: torch.device, language: LanguageProcessor | None = None
+    ) -> LipSyncPipeline:
         """Load the weights that the configuration names (relative paths: from the program's folder).
+
+        Args:
+            config: the configuration.
+            device: where the networks compute.
+            language: speaks texts; None: one with all voices that are installed.
 
         Raises:
             InputError: weights are missing or do not fit the configuration.
         """
         weights = _ROOT / config.inference.weights_dir
-        return cls(LipSyncModel.load(weights, size=config.size, device=device), config)
+        language = language or LanguageProcessor(weights, weights / config.size / "phonemes")
+        return cls(LipSyncModel.load(weights, size=config.size, device=device), config, language)
 
     def run(
-        self, video: Path, audio: Path, output: Path, options: Options, progress: ProgressCallback | None = None
+        self,
+        video: Path,
+        audio: Path | None,
+        output: Path,
+        options: Options,
+        progress: ProgressCallback | None = None,
+        *,
+        text: SpokenText | None = None,
+        phonemes: Sequence[Phoneme] = (),
+        subtitles: Path | None = None,
     ) -> Summary:
         """Make one video. The output appears under its name only when it is complete.
 
         Args:
             video: a video or a portrait image.
-            audio: the new speech, in any sound or video file.
+            audio: the new speech, in any sound or video file; None: the text is spoken.
             output: .mp4, .mov or .mkv.
             options: choices.
             progress: called with (frames written, frames expected or None), also while the model adapts; what it
                 raises ends the run.
+            text: what is said in the sound, or is to be spoken.
+            phonemes: what is said when, where that is known; without `text` only.
+            subtitles: an .srt file to write beside the result; needs `text`.
 
         Raises:
             InputError: an input cannot be used, or no face could be used anywhere in the video.
@@ -140,12 +166,31 @@ class LipSyncPipeline:
         started = time.perf_counter()
         check_inputs(video, audio, output, options, self._config.media)
         progress = progress or (lambda done, total: None)
+        with tempfile.TemporaryDirectory(prefix="lipsync-") as folder:
+            said = Utterance(audio, tuple(phonemes)) if text is None else self._say(text, audio, Path(folder))
+            summary = self._make(video, said, output, options, progress, started)
+        if subtitles is not None:
+            with atomic_path(subtitles) as temporary:
+                temporary.write_text(srt(said.sentences, said.phonemes), encoding="utf-8")
+        return summary
+
+    def _say(self, text: SpokenText, audio: Path | None, folder: Path) -> Utterance:
+        """The text in the given sound, or spoken into a file in `folder`."""
+        if self._language is None:
+            raise ValueError("This pipeline was made without a LanguageProcessor, so it cannot take a text.")
+        if audio is None:
+            return self._language.speak_to_file(text, folder / "speech.wav", self._config.media.max_duration_s)
+        return Utterance(audio, *self._language.align(load_audio(audio, SAMPLE_RATE), text.text, text.lang))
+
+    def _make(
+        self, video: Path, said: Utterance, output: Path, options: Options, progress: ProgressCallback, started: float
+    ) -> Summary:
         model, report = self._model, None
         if options.adapt:
             study = _Study(self._model, self._detector, self._mesh, self._config, options)
             model, report = study.run(video, self._judge(), lambda: progress(0, None))
         job = _Job(model, self._detector, self._mesh, self._config, options)
-        return replace(job.run(video, audio, output, progress, started), adaptation=report)
+        return replace(job.run(video, said, output, progress, started), adaptation=report)
 
     def _judge(self) -> SyncNetV2 | None:
         """The network that knows whether sound and picture belong together; None where it has no weights."""
@@ -234,20 +279,20 @@ class _Job:
         self._speech: SpeechTrack
         self._speech_end = 0.0  # seconds
 
-    def run(self, video: Path, audio: Path, output: Path, progress: ProgressCallback, started: float) -> Summary:
+    def run(self, video: Path, said: Utterance, output: Path, progress: ProgressCallback, started: float) -> Summary:
         """See `LipSyncPipeline.run`; `started` is the clock's value at its start."""
         self._info = probe_video(video, self._limits)
-        samples = load_audio(audio, SAMPLE_RATE)
+        samples = load_audio(said.audio, SAMPLE_RATE)
         self._speech_end = len(samples) / SAMPLE_RATE
         silence = np.zeros(round(_SILENCE_S * SAMPLE_RATE), np.float32)
-        self._speech = self._model.hear(np.concatenate([samples, silence])).half()
+        self._speech = self._model.hear(np.concatenate([samples, silence])).half().saying(said.phonemes)
         stages = Stages(
             {"decode": self._decode, "faces": self._faces, "generate": self._generate, "paste": self._paste},
             depth=self._frames_within(
                 _QUEUE_BYTES, self._config.inference.queue_windows * self._config.inference.window
             ),
         )
-        counts, encoding = self._write(stages, audio, output, progress)
+        counts, encoding = self._write(stages, said.audio, output, progress)
         generated = counts.pop(None, 0)
         return Summary(
             output=output,

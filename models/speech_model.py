@@ -42,6 +42,7 @@ class SpeechModel(ModelMixin, ConfigMixin):
         shape_coefficients: numbers of the mouth shape.
         dropout: fraction of activations dropped.
         knows_rest: the model also takes voice activity and the gap of the person's resting mouth.
+        knows_phonemes: the phonemes' side of the fusion is trained; else phonemes must not be given in use.
     """
 
     @register_to_config
@@ -58,6 +59,7 @@ class SpeechModel(ModelMixin, ConfigMixin):
         shape_coefficients: int = 10,
         dropout: float = 0.3,
         knows_rest: bool = False,
+        knows_phonemes: bool = False,
     ) -> None:
         super().__init__()
         reach = max(1, round(reach_s * STEP_RATE))

@@ -9,16 +9,15 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from language_processor import LanguageProcessor
+from language_processor import LanguageProcessor, SpokenText
 from options import CODECS, FITS, RESTS, Options, check_inputs
 from pipeline import LipSyncPipeline, Summary
-from serving.spoken_text import SpokenText, describe_voice, list_voices, read_text, speech_file
+from serving.spoken_text import describe_voice, list_voices, read_text
 from utils.config import Config, InferenceConfig, load_config
 from utils.helpers import InputError, parse_seconds, resolve_device
 
@@ -200,12 +199,15 @@ def _run(arguments: argparse.Namespace) -> Summary:
     spoken = _spoken_text(arguments)
     # Before any sound is made and the networks are loaded.
     check_inputs(arguments.video, arguments.audio, arguments.output, options, config.media)
-    with _speech(arguments, spoken, config) as audio:
-        pipeline = LipSyncPipeline.load(config, resolve_device(arguments.device))
-        if options.adapt:
-            print(f"Adapting to the person, at most {options.adapt:g} s.", file=sys.stderr, flush=True)
-        with Progress() as progress:
-            return pipeline.run(arguments.video, audio, arguments.output, options, progress)
+    processor = _checked_processor(arguments, spoken, config)
+    pipeline = LipSyncPipeline.load(config, resolve_device(arguments.device), processor)
+    if options.adapt:
+        print(f"Adapting to the person, at most {options.adapt:g} s.", file=sys.stderr, flush=True)
+    subtitles = arguments.output.with_suffix(".srt") if arguments.srt else None
+    with Progress() as progress:
+        return pipeline.run(
+            arguments.video, arguments.audio, arguments.output, options, progress, text=spoken, subtitles=subtitles
+        )
 
 
 def _spoken_text(arguments: argparse.Namespace) -> SpokenText | None:
@@ -220,16 +222,17 @@ def _spoken_text(arguments: argparse.Namespace) -> SpokenText | None:
     return None
 
 
-def _speech(arguments: argparse.Namespace, spoken: SpokenText | None, config: Config) -> AbstractContextManager[Path]:
-    """The sound that drives the lips: the given one, or the text spoken into a file for the time of the run."""
+def _checked_processor(
+    arguments: argparse.Namespace, spoken: SpokenText | None, config: Config
+) -> LanguageProcessor | None:
+    """What speaks the text, once it is known that it can; says who will speak. None without a text."""
     if spoken is None:
-        return nullcontext(arguments.audio)
+        return None
     processor = _language_processor(config)
     voice = processor.choose(spoken.text, spoken.lang, spoken.voice, spoken.speed)
     if arguments.audio is None:
         print(describe_voice(voice, processor), file=sys.stderr, flush=True)
-    subtitles = arguments.output.with_suffix(".srt") if arguments.srt else None
-    return speech_file(processor, spoken, arguments.audio, subtitles)
+    return processor
 
 
 def _language_processor(config: Config) -> LanguageProcessor:

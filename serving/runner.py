@@ -88,11 +88,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _loaded(arguments: argparse.Namespace) -> Any:
     """Load the networks; returns a function that runs one job."""
+    from language_processor import SpokenText
     from options import Options
     from pipeline import LipSyncPipeline  # takes seconds, after the line is open
     from serving.provenance import sign
     from serving.setup import resolved
-    from serving.speech import Speaker
     from utils.config import load_config
     from utils.helpers import resolve_device
 
@@ -101,14 +101,12 @@ def _loaded(arguments: argparse.Namespace) -> Any:
     service = config.service.model_copy(update=resolved(config.service))
     config = config.model_copy(update={"inference": inference, "media": service.media})
     pipeline = LipSyncPipeline.load(config, resolve_device(arguments.device))
-    speaker = Speaker(Path(arguments.weights), Path(arguments.weights) / config.size / "phonemes")
 
     def run(job: dict[str, Any], line: _Line) -> dict[str, Any]:
         video, output = Path(job["video"]), Path(job["output"])
-        audio = Path(job["audio"] or output.with_name("spoken.wav"))
-        if not job["audio"]:
-            speaker.write(job["text"], audio, job["lang"], job["voice"], job["speed"])
-        summary = asdict(pipeline.run(video, audio, output, Options(**job["options"]), line.progress))
+        audio, text = job["audio"] and Path(job["audio"]), job.get("text")
+        spoken = text and SpokenText(text, job["lang"], job["voice"], job["speed"])
+        summary = asdict(pipeline.run(video, audio, output, Options(**job["options"]), line.progress, text=spoken))
         sign(output, service)
         del summary["output"]
         return summary

@@ -59,15 +59,6 @@ class Speaker:
         """
         self.processor.stream(text, lang, voice, speed)
 
-    def write(self, text: str, path: Path, lang: str, voice: str | None, speed: float) -> None:
-        """Speak a text into a WAV file.
-
-        Raises:
-            InputError: as for `check`.
-            Problem: 501.
-        """
-        self.processor.speak_to_file(text, path, lang, voice, speed)
-
 
 def _cannot_speak(reason: str) -> Problem:
     return Problem(501, "no-voices", f"This server cannot speak texts ({reason}); send a sound file (audio_file).")

@@ -1,59 +1,14 @@
-"""Text on the command line: what to say, who says it, the sound of it, and its subtitles."""
+"""Text on the command line: a file with what to say, and who can say it."""
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from audio_processor import load_audio
 from language_processor import LANGUAGES, LanguageProcessor
-from utils.helpers import InputError, atomic_path
+from utils.helpers import InputError
 from voices.base import Voice
-from voices.subtitles import srt
 
 MAX_TEXT_BYTES = 10 * 2**20
-
-
-@dataclass(frozen=True)
-class SpokenText:
-    """A text and how it is spoken; see `LanguageProcessor.synthesize`."""
-
-    text: str
-    lang: str = "auto"
-    voice: str | None = None
-    speed: float = 1.0
-
-
-@contextlib.contextmanager
-def speech_file(
-    processor: LanguageProcessor, spoken: SpokenText, audio: Path | None, subtitles: Path | None
-) -> Iterator[Path]:
-    """The sound of a text as a file, for as long as the block runs; the subtitles are written when it succeeds.
-
-    Args:
-        processor: speaks the text, or finds it in the sound.
-        spoken: what is said.
-        audio: a sound in which the text is said already; None = speak it.
-        subtitles: the .srt file to write; None = none.
-
-    Raises:
-        InputError: the text cannot be spoken, or does not fit the sound.
-    """
-    with tempfile.TemporaryDirectory(prefix="lipsync-") as folder:
-        if audio is None:
-            audio = Path(folder) / "speech.wav"
-            phonemes, sentences = processor.speak_to_file(
-                spoken.text, audio, spoken.lang, spoken.voice, spoken.speed
-            )
-        else:
-            phonemes, sentences = processor.align(load_audio(audio), spoken.text, spoken.lang)
-        yield audio
-        if subtitles is not None:
-            with atomic_path(subtitles) as temporary:
-                temporary.write_text(srt(sentences, phonemes), encoding="utf-8")
 
 
 def read_text(path: Path) -> str:

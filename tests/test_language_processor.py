@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from language_processor import LANGUAGES, LanguageProcessor
+from language_processor import LANGUAGES, LanguageProcessor, SpokenText
 from models.phonemes import BILABIALS, SYMBOLS, VOWELS, Phoneme
 from tests.conftest import REPO
 from utils.helpers import InputError
@@ -187,12 +187,19 @@ def test_long_text_is_streamed(robotic: LanguageProcessor, tmp_path: Path) -> No
     assert first.duration < 10
     assert second.phonemes[0].start >= first.duration
     path = tmp_path / "long.wav"
-    phonemes, spoken = robotic.speak_to_file(text, path, "en", speed=2.0)
-    info = soundfile.info(path)
-    assert len(spoken) == 1300
+    said = robotic.speak_to_file(SpokenText(text, "en", speed=2.0), path)
+    info = soundfile.info(said.audio)
+    assert len(said.sentences) == 1300
     assert info.duration > 1300
-    assert spoken[-1].end <= info.duration
-    assert phonemes[-1].end <= info.duration
+    assert said.sentences[-1].end <= info.duration
+    assert said.phonemes[-1].end <= info.duration
+
+
+def test_a_text_that_takes_too_long_stops_early_and_leaves_no_file(robotic: LanguageProcessor, tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    with pytest.raises(InputError, match="longer than 3 s to speak"):
+        robotic.speak_to_file(SpokenText("This is a sentence. " * 1000, "en"), path, longest=3.0)
+    assert not list(tmp_path.iterdir())
 
 
 def test_sentences_are_bounded_and_nothing_is_lost() -> None:

@@ -15,6 +15,9 @@ import torch
 
 import pipeline
 from faces.mouth_windows import NO_FACE
+from language_processor import SpokenText
+from latent_diffusion import LipSyncModel
+from models.phonemes import SYMBOLS, Phoneme
 from options import Options
 from pipeline import AFTER_SPEECH, LipSyncPipeline, Summary
 from tests import footage
@@ -81,6 +84,33 @@ def run(lip_sync: LipSyncPipeline, video: Path, seconds: float, name: str, optio
     """Let `video` speak `seconds` of sound; the result lies beside it."""
     audio = footage.make_sound(video.parent / "speech.wav", seconds)
     return lip_sync.run(video, audio, video.parent / name, options)
+
+
+def test_a_text_brings_its_own_sound_and_subtitles(lip_sync: LipSyncPipeline, tmp_path: Path) -> None:
+    portrait = footage.make_portrait(tmp_path / "portrait.png")
+    subtitles, text = tmp_path / "said.srt", SpokenText("Pam, my mummy.", "en", "espeak-male")
+    summary = lip_sync.run(portrait, None, tmp_path / "said.mp4", FAST, text=text, subtitles=subtitles)
+    assert summary.frames == pytest.approx(25 * sound_seconds(summary.output), abs=2)
+    assert "Pam, my mummy." in subtitles.read_text(encoding="utf-8")
+
+
+def test_phonemes_change_the_mouth_only_where_the_weights_know_them(
+    lip_sync: LipSyncPipeline, tiny_weights: Path, tmp_path: Path
+) -> None:
+    portrait = footage.make_portrait(tmp_path / "portrait.png")
+    audio = footage.make_sound(tmp_path / "speech.wav", 0.6)
+    said = [Phoneme("m", SYMBOLS.index("m"), 0.1, 0.3), Phoneme("a", SYMBOLS.index("a"), 0.3, 0.6)]
+
+    def mouths(by: LipSyncPipeline, **more: object) -> list[tuple[np.ndarray, np.ndarray]]:
+        return planes(by.run(portrait, audio, tmp_path / "out.mkv", LOSSLESS, **more).output)
+
+    silent = mouths(lip_sync)
+    assert all(map(equal, silent, mouths(lip_sync, phonemes=said)))
+    model = LipSyncModel.load(tiny_weights, size="debug")
+    model.speech_model.register_to_config(knows_phonemes=True)
+    taught = LipSyncPipeline(model, lip_sync._config)
+    assert all(map(equal, silent, mouths(taught)))
+    assert not all(map(equal, silent, mouths(taught, phonemes=said)))
 
 
 def test_a_portrait_speaks_for_as_long_as_the_sound(lip_sync: LipSyncPipeline, tmp_path: Path) -> None:

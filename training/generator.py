@@ -32,7 +32,7 @@ from latent_diffusion import (
 )
 from models.autoencoder import MouthAutoencoder, PatchDiscriminator
 from models.checkpoint import load_checked, load_pretrained, load_weights
-from models.speech_model import SpeechContext
+from models.speech_model import SpeechContext, SpeechModel
 from models.syncnet import SPEECH_STEPS, SyncNetV2
 from training.adversary import fooling_losses, telling_loss
 from training.autoencoder import AREA_BOTTOM, AREA_LEFT, AREA_RIGHT, AREA_TOP, mouth_weights, psnr
@@ -63,8 +63,11 @@ class GeneratorStage(Stage):
             self.syncnet = self._frozen(load_pretrained(SyncNetV2, self._weights("syncnet")))
         self.mouth_shape = MouthShape.load(config.training.common.weights_dir / "mouth_shape")
         channels = self.autoencoder.config.latent_channels
+        heard = load_pretrained(SpeechModel, self._weights("speech"))
         self.model = LatentLipDiffusion(
-            speech_settings=sizes.speech.model_dump(), latent_channels=channels, **sizes.generator.model_dump()
+            speech_settings={**sizes.speech.model_dump(), "knows_phonemes": heard.config.knows_phonemes},
+            latent_channels=channels,
+            **sizes.generator.model_dump(),
         )
         load_weights(self.model.speech, self._weights("speech"))
         self.model.speech.requires_grad_(False)
