@@ -15,6 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ INCOMING, WORK, JOBS = "incoming", "work", "jobs"
 """Folders in the data folder: uploads on their way in, results being made, files of jobs."""
 
 _LOG = logging.getLogger("lipsync.jobs")
-_LEFTOVER_S = 3600.0  # files without a job may still be on their way in for this long
+_LEFTOVER_S = 600.0  # files without a job may still be on their way in for so much longer than the longest upload
 
 
 @dataclass(frozen=True)
@@ -325,10 +326,15 @@ class JobService:
         if self._change_mine(job, done) is None:
             self._drop(job, name)
             return False
-        for given in job.inputs:
-            self.files.remove(job.id, given)
+        self._keep_only(job.id, name)
         _LOG.info("job done", extra={"job": job.id, "attempt": job.attempt, "bytes": size})
         return True
+
+    def _keep_only(self, job_id: str, result: str) -> None:
+        """Remove a finished job's inputs, and results of attempts that were killed as they handed them in."""
+        for name in self.files.names(job_id):
+            if name != result:
+                self.files.remove(job_id, name)
 
     def _drop(self, job: Job, name: str) -> None:
         """Remove a result that nobody waits for, and the folder if the whole job is gone."""
@@ -408,11 +414,26 @@ class JobService:
                 self.files.remove(job.id)
 
     def sweep(self) -> None:
-        """Remove what killed processes have left: files of no job, and uploads that were never finished."""
-        for path in (*self.config.data_dir.glob(f"{INCOMING}/*"), *self.config.data_dir.glob(f"{WORK}/*")):
-            if path.stat().st_mtime < self._clock() - _LEFTOVER_S:
+        """Remove what killed processes have left: files of no job, uploads that were never finished, results of
+        attempts that are over."""
+        patience = self.config.upload_max_s + _LEFTOVER_S
+        for path in self.config.data_dir.glob(f"{INCOMING}/*"):
+            with suppress(FileNotFoundError):  # an upload that has just ended
+                if path.stat().st_mtime < self._clock() - patience:
+                    shutil.rmtree(path, ignore_errors=True)
+        for path in self.config.data_dir.glob(f"{WORK}/*"):
+            job_id, _, attempt = path.name.partition("-")
+            job = self.store.get(job_id)
+            if job is None or (job.state, str(job.attempt)) != (RUNNING, attempt):
                 shutil.rmtree(path, ignore_errors=True)
         for job_id in self.files.jobs():
-            job = self.store.get(job_id)
-            if (job is None and self.files.age(job_id) > _LEFTOVER_S) or (job is not None and job.state == CANCELLED):
-                self.files.remove(job_id)
+            self._tidy(job_id, patience)
+
+    def _tidy(self, job_id: str, patience: float) -> None:
+        job = self.store.get(job_id)
+        if job is None and self.files.age(job_id) > patience:
+            self.files.remove(job_id)
+        elif job is not None and job.state in (FAILED, CANCELLED, EXPIRED):
+            self.files.remove(job_id)
+        elif job is not None and job.state == DONE:
+            self._keep_only(job_id, job.result)

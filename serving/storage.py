@@ -93,6 +93,14 @@ class JobFiles:
         except FileNotFoundError:
             pass
 
+    def names(self, job_id: str) -> list[str]:
+        """Names of a job's files."""
+        try:
+            found = self._system.ls(self._folder(job_id), detail=False)
+        except FileNotFoundError:
+            return []
+        return [path.rstrip("/").rpartition("/")[2] for path in found]
+
     def age(self, job_id: str) -> float:
         """Seconds since a file came into a job's folder or left it; 0 where the storage does not tell."""
         try:

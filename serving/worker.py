@@ -34,6 +34,7 @@ _POLL_S = 0.25  # between two notes of progress; how soon a worker notices that 
 _PATIENCE_S = 0.6  # that a runner is given to stop by itself
 _BEAT_S = 1.0
 _EXPIRE_S = 30.0
+_SWEEP_S = 1800.0
 _CLOSE_S = 5.0
 _LOAD_S = 600.0  # loading the networks takes seconds; longer than this is a fault
 
@@ -53,12 +54,13 @@ class Runner:
         self._command = [sys.executable, "-m", "serving.runner", "--config", str(settings.config_path)]
         self._command += ["--device", settings.device, "--weights", str(settings.weights)]
         self._process: subprocess.Popen[str] | None = None
+        self._is_loaded = False
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
 
     @property
-    def is_alive(self) -> bool:
-        """There is a process."""
-        return self._process is not None and self._process.poll() is None
+    def is_ready(self) -> bool:
+        """There is a process, and its networks are loaded."""
+        return self._is_loaded and self._process is not None and self._process.poll() is None
 
     def start(self, stop: Callable[[], bool]) -> None:
         """Have a process with loaded networks.
@@ -70,8 +72,9 @@ class Runner:
             InputError: the networks cannot be loaded.
             RunnerDied: it ended, or `stop` said so.
         """
-        if self.is_alive:
+        if self.is_ready:
             return
+        self.kill()
         self._process = subprocess.Popen(
             self._command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
         )
@@ -81,6 +84,7 @@ class Runner:
         while not stop() and time.monotonic() < deadline:
             event = self.next_event()
             if event is not None and event["event"] == "ready":
+                self._is_loaded = True
                 return
             if event is not None:
                 self.kill()
@@ -136,6 +140,7 @@ class Runner:
 
     def kill(self) -> None:
         """End the process at once."""
+        self._is_loaded = False
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -166,13 +171,16 @@ class Worker:
     @property
     def is_ready(self) -> bool:
         """The networks are loaded."""
-        return self._runner.is_alive
+        return self._runner.is_ready
 
     def warm_up(self) -> None:
         """Load the networks before the first job; if that cannot work, end the process."""
+        with self._busy:
+            self._load()
+
+    def _load(self) -> None:
         try:
-            with self._busy:
-                self._runner.start(self.stopping.is_set)
+            self._runner.start(self.stopping.is_set)
         except RunnerDied:
             _LOG.warning("loading the networks was broken off")
         except InputError as error:
@@ -192,8 +200,13 @@ class Worker:
                 self._job = job
                 try:
                     self._run(job)
+                except BaseException:
+                    # The runner may still be at it, and what it says would be taken for the next job's.
+                    self._runner.kill()
+                    raise
                 finally:
                     self._job = None
+            self._load()  # again, if the last job had to be stopped with the process
 
     def _run(self, job: Job) -> None:
         folder = self.settings.service.data_dir / WORK / f"{job.id}-{job.attempt}"
@@ -315,6 +328,7 @@ def _start_threads(worker: Worker, parent: int | None) -> None:
         (_BEAT_S, service.maintain),
         (_BEAT_S, webhooks.deliver),
         (_EXPIRE_S, service.expire),
+        (_SWEEP_S, service.sweep),
     ):
         threading.Thread(target=_repeat, args=(every, worker.stopping, action), daemon=True).start()
     threading.Thread(target=worker.warm_up, daemon=True).start()

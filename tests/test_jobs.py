@@ -257,16 +257,31 @@ def test_waiting_jobs_never_expire(service: JobService, clock: Clock) -> None:
 
 def test_leftovers_of_killed_processes_are_swept_away(tmp_path: Path) -> None:
     service = make_service(service_config(tmp_path))
-    job = submit(service)
-    for name in ("incoming/x/video", "work/y/output.mp4", f"jobs/{'0' * 32}/video"):
+    submit(service)
+    job = service.take()
+    leftovers = ["incoming/x/video", "work/y/output.mp4", f"work/{job.id}-0/output.mp4", f"jobs/{'0' * 32}/video"]
+    for name in [*leftovers, f"work/{job.id}-1/output.mp4"]:
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(b"left")
-    service.sweep()
-    assert len(stored_files(service.config)) == 4  # they may still be in use
+    in_use = [f"jobs/{job.id}/video", f"work/{job.id}-1/output.mp4"]
+    service.sweep()  # an upload or a job may still be on its way in
+    assert stored_files(service.config) == sorted([*in_use, leftovers[0], leftovers[3]])
     later = make_service(service_config(tmp_path), clock=lambda: 2e12)
     later.files.age = lambda job_id: 1e9
     later.sweep()
-    assert stored_files(service.config) == [f"jobs/{job.id}/video"]
+    assert stored_files(service.config) == in_use
+
+
+def test_a_result_handed_in_by_a_killed_attempt_goes_when_the_job_is_done(service: JobService, clock: Clock) -> None:
+    job = submit(service)
+    killed = service.take()
+    service.files.put(job.id, "result-1.mp4", result_file(service, b"handed in, but the row was never changed"))
+    service.release(killed, count=True)
+    service.complete(service.take(), result_file(service, b"film"), SUMMARY)
+    assert stored_files(service.config) == [f"jobs/{job.id}/result-2.mp4"]
+    (service.config.data_dir / "jobs" / job.id / "video").write_bytes(b"killed before the inputs were removed")
+    service.sweep()
+    assert stored_files(service.config) == [f"jobs/{job.id}/result-2.mp4"]
 
 
 def test_workers_are_known_while_they_live(service: JobService) -> None:
