@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
@@ -19,18 +20,21 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from serving.forms import openapi_body
 from serving.intake import Intake
 from serving.job_store import ACTIVE, DONE, FAILED, STATES, Job
 from serving.jobs import LOCAL_OWNER, JobService
 from serving.metrics import Metrics
-from serving.problems import Problem, bad_input, no_such_job, problem_response
+from serving.problems import Problem, bad_input, no_such_job, problem_response, store_away
 from serving.results import result_response
 from serving.security import ApiKeys, Guard
 from serving.views import MEDIA_TYPES, JobView, job_view
 from utils.helpers import InputError
 
+_LOG = logging.getLogger("lipsync.api")
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemView"}}}
 _POLL_S = 0.3  # between two looks at a job that somebody waits for
 _DESCRIPTION = (
@@ -121,7 +125,7 @@ def create_app(service: JobService, intake: Intake, access: Access) -> FastAPI:
     context = _Context(service, intake, access, CollectorRegistry())
     app.state.context = context
     app.include_router(_ROUTER)
-    _add_problems(app)
+    _add_problems(app, service.store.faults)
     app.openapi = lambda: _described(app)
     app.add_middleware(Metrics, service=service, registry=context.registry)
     if access.origins:
@@ -151,7 +155,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
     return app.openapi_schema
 
 
-def _add_problems(app: FastAPI) -> None:
+def _add_problems(app: FastAPI, store_faults: tuple[type[Exception], ...]) -> None:
     """Make every refusal a problem document, and tell nobody what went wrong inside."""
 
     async def refused(_: Request, problem: Problem) -> JSONResponse:
@@ -166,9 +170,18 @@ def _add_problems(app: FastAPI) -> None:
         detail = f"The value of {first['field']!r} cannot be used: {first['message']}."
         return problem_response(bad_input(detail, errors=faults))
 
-    async def http(_: Request, error: HTTPException) -> JSONResponse:
-        name = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "refused")
-        return problem_response(Problem(error.status_code, name, f"{error.detail}.", error.headers))
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 405:
+            allowed = ", ".join(_methods(request.scope))
+            detail = f"{request.method} does not work here; use {allowed}."
+            return problem_response(Problem(405, "method-not-allowed", detail, {"Allow": allowed}))
+        if error.status_code == 404:
+            return problem_response(Problem(404, "not-found", "There is nothing here; /openapi.json lists all calls."))
+        return problem_response(Problem(error.status_code, "refused", f"{error.detail}.", error.headers))
+
+    async def away(_: Request, error: Exception) -> JSONResponse:
+        _LOG.error("the job queue cannot be reached: %s", error)
+        return problem_response(store_away())
 
     async def broken(_: Request, __: Exception) -> JSONResponse:
         return problem_response(Problem(500, "internal", "Something went wrong inside; the server's log says what."))
@@ -179,8 +192,16 @@ def _add_problems(app: FastAPI) -> None:
         (RequestValidationError, invalid),
         (HTTPException, http),
         (Exception, broken),
+        *((fault, away) for fault in store_faults),
     ):
         app.add_exception_handler(kind, handler)
+
+
+def _methods(scope: Scope) -> list[str]:
+    """What can be done with the path of a request."""
+    known = [route for route in (*_ROUTER.routes, *scope["app"].routes) if isinstance(route, Route)]
+    fitting = (route for route in known if route.matches(scope)[0] is not Match.NONE)
+    return sorted({method for route in fitting for method in route.methods})
 
 
 def _context(request: Request) -> _Context:

@@ -92,7 +92,13 @@ Change = Callable[[Job], "Job | None"]
 
 
 class JobStore(Protocol):
-    """Where rows are kept. Every method may be called from any thread."""
+    """Where rows are kept. Every method may be called from any thread.
+
+    Attributes:
+        faults: what its methods raise when they cannot reach the rows.
+    """
+
+    faults: tuple[type[Exception], ...]
 
     def add(self, job: Job) -> Job:
         """Store a new job; if its owner already has one with its idempotency key, return that one instead."""
@@ -145,6 +151,8 @@ class SqliteJobStore:
     Args:
         path: the file; made if it is missing.
     """
+
+    faults = (sqlite3.OperationalError,)
 
     def __init__(self, path: Path):
         self._path = path

@@ -75,6 +75,12 @@ def busy(name: str, detail: str) -> Problem:
     return Problem(429, name, detail, {"Retry-After": str(RETRY_S)})
 
 
+def store_away() -> Problem:
+    """The rows of the jobs cannot be reached."""
+    detail = "The job queue does not answer; try again later."
+    return Problem(503, "no-queue", detail, {"Retry-After": str(RETRY_S)})
+
+
 def disk_full() -> Problem:
     """Refused before the disk is full, so that running jobs can end."""
     detail = "There is not enough disk space for another job; try again later."

@@ -10,6 +10,7 @@ import redis
 from serving.job_store import QUEUED, STATES, Change, Job
 
 _WORKER_SILENT_S = 10.0
+_TIMEOUT_S = 10.0  # for one answer of Redis
 _PREFIX = "lip-sync:"
 
 
@@ -22,8 +23,10 @@ class RedisJobStore:
         url: such as redis://host:6379/0.
     """
 
+    faults = (redis.RedisError,)
+
     def __init__(self, url: str):
-        self._redis = redis.Redis.from_url(url, decode_responses=True)
+        self._redis = redis.Redis.from_url(url, decode_responses=True, socket_timeout=_TIMEOUT_S)
 
     @staticmethod
     def _row(job_id: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import logging
 import re
 import secrets
 from collections.abc import Collection
@@ -14,10 +15,12 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.problems import Problem, problem_response
+from serving.problems import RETRY_S, Problem, problem_response
 from utils.helpers import InputError
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+_LOG = logging.getLogger("lipsync.security")
+_MOST_REQUESTS = 500  # answered at once
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -31,38 +34,64 @@ _HEADERS = {
 class ApiKeys:
     """Names and hashes of API keys. The keys themselves are random and long, so a plain hash keeps them safe.
 
+    The file is read again whenever it has changed: keys can be made and deleted while the service runs.
+
     Args:
-        hashes: name -> SHA-256 of the key, hexadecimal.
+        path: the file that `new_key` writes; no file means no keys.
+
+    Raises:
+        InputError: a line is none of ours.
     """
 
-    def __init__(self, hashes: dict[str, str]):
-        self._hashes = hashes
+    def __init__(self, path: Path):
+        self._path = path
+        self._stamp = _stamp(path)
+        self._hashes = _read_hashes(path)
 
     def __len__(self) -> int:
         return len(self._hashes)
 
-    @classmethod
-    def load(cls, path: Path) -> ApiKeys:
-        """Read the file that `new_key` writes; no file means no keys.
-
-        Raises:
-            InputError: a line is none of ours.
-        """
-        hashes: dict[str, str] = {}
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-            match = re.fullmatch(r"([\w.-]{1,64}) ([0-9a-f]{64})", line)
-            if match is None:
-                raise InputError(f"The file {path} has a line that is no API key; make keys with --new-key NAME.")
-            hashes[match[1]] = match[2]
-        return cls(hashes)
+    def __contains__(self, name: str) -> bool:
+        return name in self._hashes
 
     def owner(self, key: str) -> str | None:
         """Name of a key, None if it is unknown. Takes the same time whatever is sent."""
+        self._refresh()
         given, found = _hash(key), None
         for name, known in self._hashes.items():
             if hmac.compare_digest(given, known):
                 found = name
         return found
+
+
+    def _refresh(self) -> None:
+        stamp = _stamp(self._path)
+        if stamp == self._stamp:
+            return
+        try:
+            self._stamp, self._hashes = stamp, _read_hashes(self._path)
+        except InputError as error:
+            _LOG.error("%s The keys stay as they were.", error)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Changes when the file does; None: there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+def _read_hashes(path: Path) -> dict[str, str]:
+    """Name -> SHA-256 of the key, hexadecimal."""
+    hashes: dict[str, str] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        match = re.fullmatch(r"([\w.-]{1,64}) ([0-9a-f]{64})", line)
+        if match is None:
+            raise InputError(f"The file {path} has a line that is no API key; make keys with --new-key NAME.")
+        hashes[match[1]] = match[2]
+    return hashes
 
 
 def new_key(path: Path, name: str) -> str:
@@ -73,7 +102,7 @@ def new_key(path: Path, name: str) -> str:
     """
     if re.fullmatch(r"[\w.-]{1,64}", name) is None:
         raise InputError(f"The name '{name}' cannot be used; take letters, digits, dots and dashes.")
-    if name in ApiKeys.load(path)._hashes:
+    if name in ApiKeys(path):
         raise InputError(f"There is a key with the name '{name}'; take another one, or delete its line in {path}.")
     key = secrets.token_urlsafe(32)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +125,7 @@ def is_loopback(host: str) -> bool:
 
 
 class Guard:
-    """Outermost layer of the web application: checks host and origin, and adds headers.
+    """Outermost layer of the web application: checks host, origin and the number of requests, and adds headers.
 
     A page in somebody's browser can send forms to localhost, also under a name of its own that leads there. So the
     Host header must be one of ours, and whoever changes something must come from no web page or from an allowed one.
@@ -111,6 +140,7 @@ class Guard:
         self._app = app
         self._hosts = {host.lower() for host in hosts}
         self._origins = set(origins)
+        self._active = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -125,15 +155,22 @@ class Guard:
             await send(message)
 
         problem = self._problem(Headers(scope=scope), scope)
-        if problem is None:
-            await self._app(scope, receive, with_headers)
-        else:
+        if problem is not None:
             await problem_response(problem)(scope, receive, with_headers)
+            return
+        self._active += 1
+        try:
+            await self._app(scope, receive, with_headers)
+        finally:
+            self._active -= 1
 
     def _problem(self, headers: Headers, scope: dict[str, Any]) -> Problem | None:
         host = headers.get("host", "").lower()
         if "*" not in self._hosts and re.sub(r":\d+$", "", host) not in self._hosts:
             return Problem(421, "wrong-host", "This server does not answer to that name; see service.allowed_hosts.")
+        if self._active >= _MOST_REQUESTS:
+            detail = f"{_MOST_REQUESTS} requests are being answered already; try again later."
+            return Problem(503, "too-many-requests", detail, {"Retry-After": str(RETRY_S)})
         origin = headers.get("origin")
         if origin is None or scope["method"] in _SAFE_METHODS or origin in self._origins:
             return None

@@ -10,11 +10,10 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-import uvicorn
-
 from serving.api import Access, create_app
 from serving.intake import Intake
 from serving.jobs import JobService
+from serving.listening import serve
 from serving.security import LOOPBACK_NAMES, ApiKeys, is_loopback, new_key
 from serving.setup import ROOT, Settings, common_parser, open_service, read_settings, start_logging
 from serving.speech import Speaker
@@ -24,8 +23,6 @@ from utils.helpers import InputError
 _LOG = logging.getLogger("lipsync.server")
 _RESTART_S = 1.0
 _BAD_SETTINGS = 2
-_KEEP_ALIVE_S = 15
-_CONNECTIONS = 500
 
 _DESCRIPTION = """\
 Serve the HTTP API (docs/api.md). Only with the consent of the people shown.
@@ -50,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     start_logging()
     app = create_app(service, make_intake(service, settings), access)
     with Embedded(worker_command(arguments, settings) if arguments.worker else None):
-        serve(app, arguments)
+        serve(app, arguments.host, arguments.port)
     return 0
 
 
@@ -82,7 +79,7 @@ def read_access(arguments: argparse.Namespace, settings: Settings) -> Access:
     Raises:
         InputError: others could reach the server, and there are no keys.
     """
-    keys = ApiKeys.load(settings.keys_file)
+    keys = ApiKeys(settings.keys_file)
     local = is_loopback(arguments.host)
     if not local and not len(keys) and not arguments.insecure:
         raise InputError(
@@ -147,19 +144,3 @@ class Embedded:
         if self._process is not None:
             self._process.terminate()
             self._process.wait()
-
-
-def serve(app: object, arguments: argparse.Namespace) -> None:
-    """Listen until interrupted."""
-    uvicorn.run(
-        app,
-        host=arguments.host,
-        port=arguments.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=5,
-        limit_concurrency=_CONNECTIONS,
-    )

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import re
+import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
@@ -342,12 +343,16 @@ def test_results_that_are_no_more(client: TestClient, service: JobService, form:
 @pytest.mark.parametrize("what", ["", "/result", "/events"])
 def test_a_job_that_is_not_there(client: TestClient, job_id: str, what: str) -> None:
     answer = client.get(f"/jobs/{job_id}{what}")
-    is_problem(answer, 404, "(?i)no such job|not found")
+    is_problem(answer, 404, "no such job|nothing here")
 
 
 def test_wrong_paths_methods_and_values_are_problems(client: TestClient) -> None:
-    is_problem(client.get("/nothing"), 404, "Not Found")
-    is_problem(client.put("/jobs"), 405, "Not Allowed")
+    is_problem(client.get("/nothing"), 404, "nothing here")
+    for path, allowed in (("/jobs", "GET, POST"), ("/health", "GET"), (f"/jobs/{'0' * 32}/result", "GET, HEAD")):
+        answer = client.put(path)
+        is_problem(answer, 405, f"PUT does not work here; use {allowed}")
+        assert answer.headers["allow"] == allowed
+    assert "GET" in client.post("/openapi.json").headers["allow"]
     is_problem(client.get("/jobs", params={"limit": "many"}), 422, "limit")
     is_problem(client.get("/jobs", params={"state": "asleep"}), 422, "state")
 
@@ -362,11 +367,21 @@ def test_what_breaks_inside_is_not_told(service: JobService, caplog: pytest.LogC
     assert "recipe" not in answer.text
 
 
+def test_a_queue_that_does_not_answer_is_a_problem(service: JobService) -> None:
+    def away(*_: object) -> None:
+        raise sqlite3.OperationalError("database is locked")
+
+    service.find = away
+    answer = client_of(service).get("/jobs")
+    is_problem(answer, 503, "queue does not answer")
+    assert int(answer.headers["retry-after"]) > 0 and "locked" not in answer.text
+
+
 def test_keys_are_wanted_and_separate_jobs(tmp_path: Path, form: dict[str, Any]) -> None:
     service = make_service(service_config(tmp_path, max_jobs_per_key=1))
     path = tmp_path / "keys"
     keys = {name: {"Authorization": f"Bearer {new_key(path, name)}"} for name in ("anna", "bob")}
-    client = client_of(service, replace(LOCAL, keys=ApiKeys.load(path)))
+    client = client_of(service, replace(LOCAL, keys=ApiKeys(path)))
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eA=="}):
         for answer in (client.post("/jobs", files=form, headers=headers), client.get("/jobs", headers=headers)):
             is_problem(answer, 401, "API key")
@@ -386,13 +401,27 @@ def test_keys_are_stored_as_hashes_only(tmp_path: Path) -> None:
     key = new_key(path, "anna")
     assert len(key) >= 40 and key not in path.read_text() and path.stat().st_mode & 0o077 == 0
     assert hashlib.sha256(key.encode()).hexdigest() in path.read_text()
-    assert ApiKeys.load(path).owner(key) == "anna" and ApiKeys.load(path).owner(key + "x") is None
+    assert ApiKeys(path).owner(key) == "anna" and ApiKeys(path).owner(key + "x") is None
     for name in ("anna", "a b", "", "a\nb"):
         with pytest.raises(InputError):
             new_key(path, name)
     path.write_text("broken\n")
     with pytest.raises(InputError, match="no API key"):
-        ApiKeys.load(path)
+        ApiKeys(path)
+
+
+def test_keys_are_made_and_deleted_while_the_service_runs(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    keys = ApiKeys(path)
+    anna, bob = new_key(path, "anna"), new_key(path, "bob")
+    assert (keys.owner(anna), keys.owner(bob)) == ("anna", "bob")
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("broken\n")
+    assert keys.owner(anna) == "anna"  # a slip of the editor locks nobody out
+    path.write_text(lines[1])
+    assert (keys.owner(anna), keys.owner(bob)) == (None, "bob")
+    path.unlink()
+    assert keys.owner(bob) is None
 
 
 def test_addresses_of_this_machine_only() -> None:

@@ -1,0 +1,68 @@
+"""Listens for HTTP, and hangs up on connections that ask for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+_HEADERS_S = 20.0  # for a request's line and headers; uvicorn itself would wait for ever
+_KEEP_ALIVE_S = 15
+
+
+class Impatient(AutoHTTPProtocol):
+    """A connection that is closed when no request begins on it for a while, however slowly bytes trickle in."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._forget()
+        super().connection_lost(error)
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _watch(self) -> None:
+        if not self._is_idle():
+            self._forget()
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(_HEADERS_S, self._hang_up)
+
+    def _forget(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _hang_up(self) -> None:
+        self._deadline = None
+        if self._is_idle():
+            self.transport.close()
+
+
+def serve(app: ASGIApp, host: str, port: int) -> None:
+    """Listen until interrupted."""
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        http=Impatient,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=5,
+    )
