@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-_HEADERS_S = 20.0  # for a request's line and headers; uvicorn itself would wait for ever
 _KEEP_ALIVE_S = 15
 
 
 class Impatient(AutoHTTPProtocol):
-    """A connection that is closed when no request begins on it for a while, however slowly bytes trickle in."""
+    """A connection that is closed when no request begins on it for a while; uvicorn itself would wait for ever for
+    headers that trickle in.
 
-    def __init__(self, *arguments: Any, **options: Any):
-        super().__init__(*arguments, **options)
+    Args:
+        patience_s: seconds until the headers of a request must have come.
+        options: see uvicorn's protocols.
+    """
+
+    def __init__(self, *, patience_s: float, **options: Any):
+        super().__init__(**options)
+        self._patience_s = patience_s
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
@@ -39,7 +46,7 @@ class Impatient(AutoHTTPProtocol):
         if not self._is_idle():
             self._forget()
         elif self._deadline is None:
-            self._deadline = self.loop.call_later(_HEADERS_S, self._hang_up)
+            self._deadline = self.loop.call_later(self._patience_s, self._hang_up)
 
     def _forget(self) -> None:
         if self._deadline is not None:
@@ -52,13 +59,13 @@ class Impatient(AutoHTTPProtocol):
             self.transport.close()
 
 
-def serve(app: ASGIApp, host: str, port: int) -> None:
-    """Listen until interrupted."""
+def serve(app: ASGIApp, host: str, port: int, patience_s: float) -> None:
+    """Listen until interrupted; see `Impatient`."""
     uvicorn.run(
         app,
         host=host,
         port=port,
-        http=Impatient,
+        http=partial(Impatient, patience_s=patience_s),
         log_config=None,
         access_log=False,
         server_header=False,

@@ -16,11 +16,16 @@ _SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAl
 _SIGNABLE = (".mp4", ".mov")
 
 
+class SigningError(RuntimeError):
+    """A result cannot be signed, which is no fault of the client."""
+
+
 def check_signing(config: ServiceConfig) -> None:
     """Refuse a configuration with which signing would fail later.
 
     Raises:
-        InputError: a certificate without key or the other way round, a file is missing, or the package is.
+        InputError: a certificate without key or the other way round, a file is missing or none of its kind, or the
+            package is missing.
     """
     given = (config.c2pa_certificate, config.c2pa_key)
     if given == (None, None):
@@ -31,11 +36,15 @@ def check_signing(config: ServiceConfig) -> None:
                 f"Content credentials need service.c2pa_certificate and service.c2pa_key, both files; found {path}."
             )
     try:
-        import c2pa  # noqa: F401
+        import c2pa
     except ImportError as error:
         raise InputError(
             "Content credentials need one package more: pip install -r requirements-service.txt."
         ) from error
+    try:
+        c2pa.Signer.from_info(_signer_info(config)).close()
+    except c2pa.C2paError as error:
+        raise InputError(f"Nothing can be signed with {config.c2pa_certificate}: {error}.") from error
 
 
 def sign(video: Path, config: ServiceConfig) -> None:
@@ -48,7 +57,7 @@ def sign(video: Path, config: ServiceConfig) -> None:
         config: names certificate and key.
 
     Raises:
-        InputError: the certificate or the key cannot be used.
+        SigningError: the certificate or the key cannot be used.
     """
     if config.c2pa_certificate is None or config.c2pa_key is None or video.suffix not in _SIGNABLE:
         return
@@ -60,7 +69,7 @@ def sign(video: Path, config: ServiceConfig) -> None:
                 os.unlink(signed)  # the library wants to make the file itself
                 builder.sign_file(str(video), str(signed), signer)
     except c2pa.C2paError as error:
-        raise InputError(f"The content credentials cannot be signed ({error}); check the certificate.") from error
+        raise SigningError(f"The content credentials cannot be signed: {error}.") from error
 
 
 def _signer_info(config: ServiceConfig) -> object:

@@ -178,10 +178,13 @@ async def _parse(
 async def _pieces(request: Request, config: ServiceConfig) -> AsyncIterator[bytes]:
     """The body as it comes in; ends in a problem when the client is too slow or goes away."""
     stream = request.stream()
-    deadline = time.monotonic() + config.upload_max_s
+    began, received = time.monotonic(), 0
     while True:
+        elapsed = time.monotonic() - began
         try:
-            with fail_after(min(config.upload_idle_s, max(deadline - time.monotonic(), 0.0))):
+            if received < config.upload_min_rate * (elapsed - config.upload_idle_s):
+                raise TimeoutError
+            with fail_after(min(config.upload_idle_s, max(config.upload_max_s - elapsed, 0.0))):
                 piece = await anext(stream)
         except StopAsyncIteration:
             return
@@ -190,6 +193,7 @@ async def _pieces(request: Request, config: ServiceConfig) -> AsyncIterator[byte
         except ClientDisconnect as error:
             raise Problem(400, "broken-off", "The upload was broken off.") from error
         if piece:
+            received += len(piece)
             yield piece
 
 

@@ -1,7 +1,8 @@
 """Tells other programs that a job is finished, signed as https://www.standardwebhooks.com describes.
 
-Only origins that the configuration lists are ever called, so that nobody can make the server call something inside
-its own network. Deliveries are part of the job's row: they survive a restart and are tried again.
+Only origins that the configuration lists are ever called, no redirect is followed, and a listed name that leads into a
+private network is not called either: so nobody can make the server call something inside its own network. Deliveries
+are part of the job's row: they survive a restart and are tried again.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ import base64
 import hashlib
 import hmac
 import http.client
+import ipaddress
 import logging
 import os
+import socket
+import ssl
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Collection
+from contextlib import closing
 from dataclasses import replace
-from typing import Any
 from urllib.parse import urlsplit
 
 from serving.job_store import DONE, FAILED, Job
@@ -74,11 +76,31 @@ def signature(secret: bytes, message_id: str, timestamp: int, body: bytes) -> st
     return "v1," + base64.b64encode(hmac.digest(secret, signed, hashlib.sha256)).decode()
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect could lead anywhere, also to where the list does not allow."""
+def _is_public(address: str) -> bool:
+    found = ipaddress.ip_address(address.partition("%")[0])
+    return (getattr(found, "ipv4_mapped", None) or found).is_global
 
-    def redirect_request(self, *_: Any) -> None:
-        return None
+
+def open_socket(host: str, port: int, to_private: bool) -> socket.socket:
+    """Connect to a host, by the very address that was checked: a name may lead elsewhere the next time it is asked for.
+
+    Args:
+        host: name or address; an address, and localhost, are as the configuration lists them, so they are fine.
+        port: TCP port.
+        to_private: a name may also lead into a private network.
+
+    Raises:
+        OSError: no connection, or the name leads into a private network.
+    """
+    is_plain = host == "localhost" or host.replace(".", "").isdigit() or ":" in host
+    fault = OSError(f"{host} leads into a private network; see service.webhook_to_private")
+    for _, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        if is_plain or to_private or _is_public(address[0]):
+            try:
+                return socket.create_connection(address[:2], _TIMEOUT_S)
+            except OSError as error:
+                fault = error
+    raise fault
 
 
 class Webhooks:
@@ -91,7 +113,7 @@ class Webhooks:
     def __init__(self, service: JobService):
         self._service = service
         self._is_used = bool(service.config.webhook_origins)
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects)
+        self._tls = ssl.create_default_context()
 
     def deliver(self) -> None:
         """Send all that is due; what fails is due again later."""
@@ -121,8 +143,24 @@ class Webhooks:
             "webhook-signature": signature(secret_from_environment(), job.id, now, body),
         }
         try:
-            request = urllib.request.Request(job.webhook, body, headers, method="POST")
-            with self._opener.open(request, timeout=_TIMEOUT_S):
-                self._service.store.change(job.id, lambda row: replace(row, webhook_due=None))
-        except (OSError, http.client.HTTPException):
-            _LOG.warning("webhook not delivered", extra={"job": job.id, "attempt": job.webhook_tries})
+            status = self._post(job.webhook, body, headers)
+        except (OSError, http.client.HTTPException) as error:
+            _LOG.warning("webhook not delivered: %s", error, extra={"job": job.id, "attempt": job.webhook_tries})
+            return
+        if 200 <= status < 300:
+            self._service.store.change(job.id, lambda row: replace(row, webhook_due=None))
+        else:
+            extra = {"job": job.id, "attempt": job.webhook_tries, "status": status}
+            _LOG.warning("webhook not accepted", extra=extra)
+
+    def _post(self, url: str, body: bytes, headers: dict[str, str]) -> int:
+        """Send; returns the status. Neither redirects nor proxies are followed."""
+        parts = urlsplit(url)
+        is_safe = parts.scheme == "https"
+        port = parts.port or (443 if is_safe else 80)
+        sock = open_socket(parts.hostname, port, self._service.config.webhook_to_private)
+        with closing(http.client.HTTPConnection(parts.hostname, port, timeout=_TIMEOUT_S)) as connection:
+            connection.sock = self._tls.wrap_socket(sock, server_hostname=parts.hostname) if is_safe else sock
+            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            connection.request("POST", target, body, {"Host": parts.netloc, **headers})
+            return connection.getresponse().status

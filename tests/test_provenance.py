@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.provenance import check_signing, sign
+from serving.provenance import SigningError, check_signing, sign
 from tests import footage
 from tests.service import service_config
 from utils.config import ServiceConfig
@@ -111,7 +111,10 @@ def test_half_a_certificate_is_refused(tmp_path: Path, certificate: tuple[Path, 
 
 def test_a_key_that_does_not_fit_is_named(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
     (tmp_path / "key.pem").write_text("no key")
+    config = signing_config(tmp_path, (certificate[0], tmp_path / "key.pem"))
+    with pytest.raises(InputError, match="Nothing can be signed with .*chain.pem"):
+        check_signing(config)
     video = footage.make_video(tmp_path / "result.mp4", 0.4, size=(64, 64))
-    with pytest.raises(InputError, match="cannot be signed"):
-        sign(video, signing_config(tmp_path, (certificate[0], tmp_path / "key.pem")))
+    with pytest.raises(SigningError, match="cannot be signed"):
+        sign(video, config)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["key.pem", "result.mp4"]

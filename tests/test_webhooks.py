@@ -6,17 +6,19 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from serving.jobs import JobService
 from serving.problems import Problem
-from serving.webhooks import SECRET, Webhooks, check_webhook, secret_from_environment
+from serving.webhooks import SECRET, Webhooks, check_webhook, open_socket, secret_from_environment
 from tests.service import make_service, result_file, service_config, submit
 from utils.helpers import InputError
 
@@ -50,7 +52,7 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     server = Receiver()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield server
     server.shutdown()
@@ -131,6 +133,26 @@ def test_only_listed_origins_are_called() -> None:
         with pytest.raises(Problem) as refused:
             check_webhook(url, allowed)
         assert refused.value.status == 422
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "fd00::1", "::ffff:10.0.0.1"])
+def test_a_listed_name_that_leads_into_a_private_network_is_not_called(
+    address: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", (address, receiver.server_port))])
+    with pytest.raises(OSError, match="hooks.example leads into a private network"):
+        open_socket("hooks.example", receiver.server_port, to_private=False)
+
+
+def test_the_configuration_may_allow_private_networks(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.getaddrinfo
+
+    def resolve(host: str, *rest: Any, **more: Any) -> Any:
+        return real({"hooks.example": "127.0.0.1"}.get(host, host), *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    open_socket("hooks.example", receiver.server_port, to_private=True).close()
+    open_socket("127.0.0.1", receiver.server_port, to_private=False).close()  # as the configuration lists it
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_c2hvcnQ=", "no base64!"])

@@ -290,10 +290,12 @@ class ServiceConfig(Section):
     min_free_gb: NonNegativeFloat
     upload_idle_s: PositiveFloat
     upload_max_s: PositiveFloat
+    upload_min_rate: NonNegativeFloat
     allowed_hosts: tuple[str, ...]
     allowed_origins: tuple[str, ...]
     webhook_origins: tuple[str, ...]
     webhook_attempts: PositiveInt
+    webhook_to_private: bool
     c2pa_certificate: Path | None
     c2pa_key: Path | None
     c2pa_algorithm: Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"]
