@@ -35,6 +35,7 @@ from models.phonemes import Phoneme
 from models.speech_track import SpeechTrack
 from models.syncnet import WINDOW, SyncNetV2
 from options import Options, check_inputs, media_limits
+from preview import Preview, PreviewWriter
 from utils.config import Config, MediaLimits
 from utils.helpers import InputError, atomic_path
 from utils.overlap import OverlappingWindows
@@ -146,6 +147,7 @@ class LipSyncPipeline:
         text: SpokenText | None = None,
         phonemes: Sequence[Phoneme] = (),
         subtitles: Path | None = None,
+        preview: Preview | None = None,
     ) -> Summary:
         """Make one video. The output appears under its name only when it is complete.
 
@@ -159,6 +161,7 @@ class LipSyncPipeline:
             text: what is said in the sound, or is to be spoken.
             phonemes: what is said when, where that is known; without `text` only.
             subtitles: an .srt file to write beside the result; needs `text`.
+            preview: the first seconds, to be written as soon as they are made, for those who wait.
 
         Raises:
             InputError: an input cannot be used, or no face could be used anywhere in the video.
@@ -168,7 +171,7 @@ class LipSyncPipeline:
         progress = progress or (lambda done, total: None)
         with tempfile.TemporaryDirectory(prefix="lipsync-") as folder:
             said = Utterance(audio, tuple(phonemes)) if text is None else self._say(text, audio, Path(folder))
-            summary = self._make(video, said, output, options, progress, started)
+            summary = self._make(video, said, output, options, progress, started, preview)
         if subtitles is not None:
             with atomic_path(subtitles) as temporary:
                 temporary.write_text(srt(said.sentences, said.phonemes), encoding="utf-8")
@@ -183,13 +186,20 @@ class LipSyncPipeline:
         return Utterance(audio, *self._language.align(load_audio(audio, SAMPLE_RATE), text.text, text.lang))
 
     def _make(
-        self, video: Path, said: Utterance, output: Path, options: Options, progress: ProgressCallback, started: float
+        self,
+        video: Path,
+        said: Utterance,
+        output: Path,
+        options: Options,
+        progress: ProgressCallback,
+        started: float,
+        preview: Preview | None,
     ) -> Summary:
         model, report = self._model, None
         if options.adapt:
             study = _Study(self._model, self._detector, self._mesh, self._config, options)
             model, report = study.run(video, self._judge(), lambda: progress(0, None))
-        job = _Job(model, self._detector, self._mesh, self._config, options)
+        job = _Job(model, self._detector, self._mesh, self._config, options, preview)
         return replace(job.run(video, said, output, progress, started), adaptation=report)
 
     def _judge(self) -> SyncNetV2 | None:
@@ -269,10 +279,19 @@ class _Study:
 class _Job:
     """One run: its stages and what they share."""
 
-    def __init__(self, model: LipSyncModel, detector: FaceDetector, mesh: FaceMesh, config: Config, options: Options):
+    def __init__(
+        self,
+        model: LipSyncModel,
+        detector: FaceDetector,
+        mesh: FaceMesh,
+        config: Config,
+        options: Options,
+        preview: Preview | None,
+    ):
         self._model = model
         self._config = config
         self._options = options
+        self._preview = preview
         self._tracker = _face_tracker(detector, mesh, config, options)
         self._limits = media_limits(config.media)
         self._info: VideoInfo
@@ -309,11 +328,12 @@ class _Job:
         """Write all results; returns how many frames there are by reason (None: new mouth) and the seconds."""
         counts: Counter[str | None] = Counter()
         seconds, total = 0.0, self._expected_frames()
-        # Leaving the block in either way stops the stages first, then completes or removes the file.
-        with self._writer(audio, output) as writer, stages as results:
+        early = PreviewWriter(self._preview, self._info, audio, SYNTHETIC_MARK)
+        # Leaving the block in either way stops the stages first, then completes or removes the files.
+        with self._writer(audio, output) as writer, early, stages as results:
             for mouth, patch in results:
                 begun = time.perf_counter()
-                writer.write(mouth.frame, patch)
+                early.write(mouth.frame, writer.write(mouth.frame, patch))
                 seconds += time.perf_counter() - begun
                 counts[mouth.reason] += 1
                 progress(counts.total(), total)

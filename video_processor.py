@@ -380,8 +380,8 @@ class VideoWriter:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._opened.__exit__(kind, error, trace)
 
-    def write(self, frame: Frame, patch: Patch | None = None) -> None:
-        """Append a frame.
+    def write(self, frame: Frame, patch: Patch | None = None) -> av.VideoFrame:
+        """Append a frame; returns its picture as it is encoded, for reading only.
 
         Args:
             frame: from `VideoReader` or `fitted_frames`; its time must be after that of the one before.
@@ -399,6 +399,7 @@ class VideoWriter:
         self._output.mux(self._stream.encode(raw))
         if self._sound is not None:
             self._sound.write_until(frame.time)
+        return raw
 
     def _add_stream(self) -> VideoStream:
         info, tags = self._info, _output_colour(self._info)

@@ -29,7 +29,7 @@ from serving.job_store import ACTIVE, DONE, FAILED, STATES, Job
 from serving.jobs import LOCAL_OWNER, JobService
 from serving.metrics import Metrics
 from serving.problems import Problem, bad_input, no_such_job, problem_response, store_away
-from serving.results import result_response
+from serving.results import file_response, result_response
 from serving.security import ApiKeys, Guard
 from serving.views import MEDIA_TYPES, JobView, job_view
 from utils.helpers import InputError
@@ -347,6 +347,16 @@ def get_result(request: Request, job: OneJob, context: Context) -> Response:
     if job.state != DONE:
         raise Problem(410, "gone", f"The job is {job.state}; its result is deleted.")
     return result_response(request, context.service.files, job)
+
+
+@_ROUTER.get("/jobs/{job_id}/preview", response_class=Response, responses=_VIDEO | _problems(404, 409, 410, 416))
+def get_preview(request: Request, job: OneJob, context: Context) -> Response:
+    """The first seconds, small, while the rest is being made."""
+    if job.state not in ACTIVE:
+        raise Problem(410, "gone", f"The job is {job.state}, and a preview is kept only until then.")
+    if job.preview is None:
+        raise Problem(409, "not-finished", "There is no preview yet; ask again later.", {"Retry-After": "2"})
+    return file_response(request, context.service.files, job, job.preview, job.preview_size)
 
 
 @_ROUTER.get("/languages", responses=_problems(501))

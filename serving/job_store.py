@@ -48,6 +48,8 @@ class Job:
         refused: it failed because of what the client sent.
         result: name of the result in its folder.
         result_size: bytes.
+        preview: name of the first seconds in its folder, while it runs.
+        preview_size: bytes.
         summary: what the run did.
         webhook: where to tell that it is finished.
         webhook_due: when to tell (again), None if there is nothing to tell.
@@ -73,6 +75,8 @@ class Job:
     refused: bool = False
     result: str | None = None
     result_size: int | None = None
+    preview: str | None = None
+    preview_size: int | None = None
     summary: dict[str, Any] = field(default_factory=dict)
     webhook: str | None = None
     webhook_due: float | None = None

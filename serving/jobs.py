@@ -288,6 +288,7 @@ class JobService:
             frames=0,
             frames_expected=None,
             fps=0.0,
+            preview=None,
         )
 
     def renew(self, job: Job) -> None:
@@ -305,6 +306,13 @@ class JobService:
             self._change_mine(job, lambda row: replace(row, frames=frames, frames_expected=expected, fps=fps))
             is not None
         )
+
+    def show_preview(self, job: Job, path: Path) -> None:
+        """Hand in the first seconds of the result; the file is moved away. They are kept until the job ends."""
+        name, size = f"preview-{job.attempt}{path.suffix}", path.stat().st_size
+        self.files.put(job.id, name, path)
+        if self._change_mine(job, lambda now: replace(now, preview=name, preview_size=size)) is None:
+            self._drop(job, name)
 
     def complete(self, job: Job, result: Path, summary: dict[str, Any]) -> bool:
         """Hand in the result. False: the job was cancelled or given to another worker, and the result is dropped."""
@@ -331,13 +339,13 @@ class JobService:
         return True
 
     def _keep_only(self, job_id: str, result: str) -> None:
-        """Remove a finished job's inputs, and results of attempts that were killed as they handed them in."""
+        """Remove a finished job's inputs and preview, and what killed attempts have handed in."""
         for name in self.files.names(job_id):
             if name != result:
                 self.files.remove(job_id, name)
 
     def _drop(self, job: Job, name: str) -> None:
-        """Remove a result that nobody waits for, and the folder if the whole job is gone."""
+        """Remove a file that nobody waits for, and the folder if the whole job is gone."""
         now = self.store.get(job.id)
         gone = now is None or now.state not in (*ACTIVE, DONE)
         self.files.remove(job.id, None if gone else name)
@@ -387,7 +395,8 @@ class JobService:
 
     def _ended(self, job: Job, state: str) -> Job:
         now = self._clock()
-        return replace(job, state=state, finished=now, lease=0.0, webhook_due=now if job.webhook else None)
+        due = now if job.webhook else None
+        return replace(job, state=state, finished=now, lease=0.0, preview=None, webhook_due=due)
 
     # ---- housekeeping, by every worker ----
 

@@ -32,24 +32,31 @@ def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
         if match[2] != "" and int(match[2]) < start:
             return None  # not valid, to be ignored
     if start >= end:
-        detail = f"The result has {size} bytes; ask for a range within them."
+        detail = f"The file has {size} bytes; ask for a range within them."
         raise Problem(416, "no-such-range", detail, {"Content-Range": f"bytes */{size}"})
     return start, end
 
 
 def result_response(request: Request, files: JobFiles, job: Job) -> Response:
-    """Answer with a job's result.
+    """Answer with a finished job's result; arguments and exceptions as for `file_response`."""
+    return file_response(request, files, job, job.result, job.result_size)
+
+
+def file_response(request: Request, files: JobFiles, job: Job, name: str, size: int) -> Response:
+    """Answer with a video of a job.
 
     Args:
         request: its method and headers decide what of the result is sent.
-        files: where the result lies.
-        job: a finished one.
+        files: where it lies.
+        job: whose it is.
+        name: of the file in the job's folder.
+        size: bytes.
 
     Raises:
         Problem: 410 the file is gone, 416 it has no such range.
     """
-    suffix = "." + job.result.rpartition(".")[2]
-    size, tag = job.result_size, f'"{job.id}-{job.attempt}"'
+    stem, _, kind = name.rpartition(".")
+    tag, media_type = f'"{job.id}-{stem}"', MEDIA_TYPES[f".{kind}"]
     header = request.headers.get("range")
     if request.headers.get("if-range", tag) != tag:
         header = None
@@ -59,15 +66,15 @@ def result_response(request: Request, files: JobFiles, job: Job) -> Response:
         "Accept-Ranges": "bytes",
         "ETag": tag,
         "Content-Length": str(end - start),
-        "Content-Disposition": f'inline; filename="result{suffix}"',
+        "Content-Disposition": f'inline; filename="{stem.partition("-")[0]}.{kind}"',
     }
     if part is not None:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-    status, kind = (200 if part is None else 206), MEDIA_TYPES[suffix]
+    status = 200 if part is None else 206
     if request.method == "HEAD":
-        return Response(None, status, headers, kind)
+        return Response(None, status, headers, media_type)
     try:
-        files.open(job.id, job.result).close()
+        files.open(job.id, name).close()
     except FileNotFoundError as error:
-        raise Problem(410, "gone", "The result has been deleted.") from error
-    return StreamingResponse(files.read(job.id, job.result, start, end), status, headers, kind)
+        raise Problem(410, "gone", "The file has been deleted.") from error
+    return StreamingResponse(files.read(job.id, name, start, end), status, headers, media_type)

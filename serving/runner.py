@@ -29,6 +29,9 @@ from typing import Any, TextIO
 from serving.problems import Problem
 from utils.helpers import InputError
 
+PREVIEW = "preview.mp4"
+"""Name beside the output of its first seconds; it is there as soon as they are made."""
+
 _LOG = logging.getLogger("lipsync.runner")
 
 
@@ -91,6 +94,7 @@ def _loaded(arguments: argparse.Namespace) -> Any:
     from language_processor import SpokenText
     from options import Options
     from pipeline import LipSyncPipeline  # takes seconds, after the line is open
+    from preview import Preview
     from serving.provenance import sign
     from serving.setup import resolved
     from utils.config import load_config
@@ -106,7 +110,11 @@ def _loaded(arguments: argparse.Namespace) -> Any:
         video, output = Path(job["video"]), Path(job["output"])
         audio, text = job["audio"] and Path(job["audio"]), job.get("text")
         spoken = text and SpokenText(text, job["lang"], job["voice"], job["speed"])
-        summary = asdict(pipeline.run(video, audio, output, Options(**job["options"]), line.progress, text=spoken))
+        preview = Preview(output.with_name(PREVIEW), service.preview_s, service.preview_px)
+        made = pipeline.run(
+            video, audio, output, Options(**job["options"]), line.progress, text=spoken, preview=preview
+        )
+        summary = asdict(made)
         sign(output, service)
         del summary["output"]
         return summary

@@ -30,6 +30,9 @@ class JobView(BaseModel):
     expires: datetime | None = Field(description="when the result is deleted")
     result_url: str | None = Field(examples=["/jobs/0f8fad5bd9cb469fa16570867728950e/result"])
     result_bytes: int | None = Field(examples=[None])
+    preview_url: str | None = Field(
+        description="the first seconds, while the job runs; null until they are made", examples=[None]
+    )
 
 
 def job_view(job: Job, position: int | None, keep_h: float) -> JobView:
@@ -58,6 +61,7 @@ def job_view(job: Job, position: int | None, keep_h: float) -> JobView:
         expires=_time(keep) if is_done else None,
         result_url=f"/jobs/{job.id}/result" if is_done else None,
         result_bytes=job.result_size if is_done else None,
+        preview_url=f"/jobs/{job.id}/preview" if job.state == RUNNING and job.preview else None,
     )
 
 

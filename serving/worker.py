@@ -24,6 +24,7 @@ from huey.consumer import Consumer
 from options import Options
 from serving.job_store import Job
 from serving.jobs import WORK, JobService
+from serving.runner import PREVIEW
 from serving.setup import Settings, open_service, read_settings, start_logging, worker_parser
 from serving.webhooks import Webhooks
 from utils.helpers import InputError
@@ -247,6 +248,8 @@ class Worker:
             if now - noted < _POLL_S:
                 continue
             noted = now
+            if (preview := folder / PREVIEW).exists():
+                self.service.show_preview(job, preview)
             if not self.service.progress(job, frames, expected, frames / (now - began)):
                 _LOG.info("job dropped", extra={"job": job.id, "attempt": job.attempt})
                 return self._runner.stop_job()

@@ -50,9 +50,9 @@ def patches(monkeypatch: pytest.MonkeyPatch) -> list[Patch | None]:
     given: list[Patch | None] = []
 
     class Recorder(VideoWriter):
-        def write(self, frame: Frame, patch: Patch | None = None) -> None:
+        def write(self, frame: Frame, patch: Patch | None = None) -> av.VideoFrame:
             given.append(patch)
-            super().write(frame, patch)
+            return super().write(frame, patch)
 
     monkeypatch.setattr(pipeline, "VideoWriter", Recorder)
     return given

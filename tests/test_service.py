@@ -143,6 +143,24 @@ def test_a_running_job_is_cancelled_within_a_second(server: Server, media: Path)
     assert ended(server, submit(server, media))["state"] == "done"  # the worker goes on
 
 
+def test_the_first_seconds_can_be_watched_while_the_rest_is_made(server: Server, media: Path, tmp_path: Path) -> None:
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        job = f"/jobs/{submit(server, media, 'long.wav')}"
+        waiting = client.get(f"{job}/preview")
+        assert waiting.status_code == 409 and waiting.headers["retry-after"]
+        url = wait_for(lambda: server.get(job)["preview_url"], "the preview")
+        answer = client.get(url)
+        path = tmp_path / "preview.mp4"
+        path.write_bytes(answer.content)
+        assert answer.headers["content-type"] == "video/mp4" and client.get(url, headers={"Range": "bytes=0-9"}).content
+        with av.open(str(path)) as container:
+            assert sum(1 for _ in container.decode(video=0)) == 75
+            assert "Synthetic" in container.metadata["comment"]
+        assert server.get(job)["state"] == "running"
+        client.delete(job)
+        assert client.get(url).status_code == 410 and not (server.data / job[1:]).exists()
+
+
 def test_an_upload_that_is_broken_off_leaves_nothing(server: Server) -> None:
     head = b'--x\r\nContent-Disposition: form-data; name="video_file"; filename="v"\r\n\r\n'
     with open_upload(server, 1_000_000) as connection:

@@ -287,6 +287,8 @@ class ServiceConfig(Section):
     max_attempts: PositiveInt
     lease_s: float = Field(ge=3.0)
     keep_h: PositiveFloat
+    preview_s: PositiveFloat
+    preview_px: PositiveInt
     min_free_gb: NonNegativeFloat
     upload_idle_s: PositiveFloat
     upload_max_s: PositiveFloat
