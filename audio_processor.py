@@ -11,12 +11,19 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from utils.helpers import InputError
-from utils.media import aligned_sound, audio_stream, decoded, open_media, stream_duration
+from utils.media import (
+    MediaLimits,
+    aligned_sound,
+    audio_stream,
+    decoded,
+    open_media,
+    stream_duration,
+    too_long_sound,
+)
 
 SAMPLE_RATE = 16000
 """Hz; what the speech encoder expects."""
 
-_MAX_DURATION_S = 4 * 3600.0
 # Below this level a recording holds no speech; making it louder would only bring up noise.
 _SILENCE_DBFS = -70.0
 
@@ -38,25 +45,33 @@ class AudioInfo:
     codec: str
 
 
-def probe_audio(path: str | os.PathLike[str]) -> AudioInfo:
-    """Find out what the first sound stream of a sound or video file holds.
+def probe_audio(path: str | os.PathLike[str], limits: MediaLimits | None = None) -> AudioInfo:
+    """Find out what a sound or video file holds: the sound that a player would play first.
 
     The duration comes from the header where there is one and is counted by decoding otherwise.
 
+    Args:
+        path: a sound file or a video with sound.
+        limits: what is too big; None for the defaults.
+
     Raises:
-        InputError: missing, empty, not a media file, no sound stream, or zero length.
+        InputError: missing, empty, not a media file, no sound stream, zero length, or too long.
     """
-    path = Path(path)
-    with open_media(path) as container:
+    path, limits = Path(path), limits or MediaLimits()
+    with open_media(path, limits) as container:
         stream = _audio_stream(container, path)
         if not stream.sample_rate or next(decoded(container, stream), None) is None:
             raise _silent(path)
-        duration = stream_duration(container, stream) or load_audio(path).size / SAMPLE_RATE
+        duration = stream_duration(container, stream) or load_audio(path, SAMPLE_RATE, limits).size / SAMPLE_RATE
+        if duration > limits.max_duration_s:
+            raise InputError(too_long_sound(path, limits.max_duration_s))
         return AudioInfo(duration, stream.sample_rate, stream.channels, stream.codec_context.name)
 
 
-def load_audio(path: str | os.PathLike[str], sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-    """Decode the first sound stream to mono.
+def load_audio(
+    path: str | os.PathLike[str], sample_rate: int = SAMPLE_RATE, limits: MediaLimits | None = None
+) -> np.ndarray:
+    """Decode the sound that a player would play first to mono.
 
     Sample 0 is the moment of the first picture if the file is a video, so that time in the samples is time
     in the frames; gaps in the sound are filled with silence.
@@ -64,27 +79,24 @@ def load_audio(path: str | os.PathLike[str], sample_rate: int = SAMPLE_RATE) -> 
     Args:
         path: a sound file or a video with sound.
         sample_rate: Hz of the result.
+        limits: what is too big; None for the defaults.
 
     Returns:
         float32 (N,) in [-1, 1].
 
     Raises:
-        InputError: missing, empty, not a media file, no sound stream, zero length, damaged, or longer than
-            four hours.
+        InputError: missing, empty, not a media file, no sound stream, zero length, damaged, or too long.
     """
-    path = Path(path)
-    with open_media(path) as container:
+    path, limits = Path(path), limits or MediaLimits()
+    with open_media(path, limits) as container:
         stream = _audio_stream(container, path)
-        pieces, count = [], 0
-        for frame in aligned_sound(container, stream, sample_rate, "fltp"):
-            # The mean, because FFmpeg's own mix of channels can exceed full scale.
-            pieces.append(frame.to_ndarray().mean(axis=0))
-            count += frame.samples
-            if count > _MAX_DURATION_S * sample_rate:
-                raise InputError(f"The sound of {path} is longer than {_MAX_DURATION_S:g} s; give less.")
-    if not count:
+        frames = aligned_sound(container, stream, sample_rate, "fltp", max_duration_s=limits.max_duration_s)
+        # The mean, because FFmpeg's own mix of channels can exceed full scale.
+        pieces = [frame.to_ndarray().mean(axis=0) for frame in frames]
+    if not sum(piece.size for piece in pieces):
         raise _silent(path)
-    return np.clip(np.concatenate(pieces), -1.0, 1.0)
+    # Samples stored as floating point may be anything, even no number.
+    return np.clip(np.nan_to_num(np.concatenate(pieces), posinf=1.0, neginf=-1.0), -1.0, 1.0)
 
 
 def normalize_loudness(samples: np.ndarray, target_dbfs: float = -23.0) -> np.ndarray:

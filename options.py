@@ -13,9 +13,9 @@ from audio_processor import probe_audio
 from faces.tracker import FaceChoice
 from utils.config import MediaLimits as MediaConfig
 from utils.helpers import InputError
-from video_processor import MediaLimits, VideoWriter, probe_video
+from video_processor import CODECS, MediaLimits, VideoWriter, probe_video
 
-CODECS, FITS, RESTS = ("h264", "ffv1"), ("bounce", "loop", "freeze", "cut"), ("keep", "cut")
+FITS, RESTS = ("bounce", "loop", "freeze", "cut"), ("keep", "cut")
 CHOICES = {"fit": FITS, "rest": RESTS, "codec": CODECS}
 """Options that are one of a few words."""
 
@@ -41,8 +41,8 @@ class Options:
         fit: what to do when the sound is longer than the video: bounce, loop, freeze, cut.
         rest: what to do when the video is longer than the sound: keep, cut.
         face: which face speaks: largest, left, right, index:N (0 is the leftmost), point:X,Y or point:X,Y@SECONDS.
-        codec: h264 or ffv1 (lossless).
-        crf: quality of h264, 0 best to 51 worst.
+        codec: auto (H.264; HEVC for more than 8 bits; VP9 or AV1 in WebM), h264, hevc or ffv1 (lossless).
+        crf: quality as H.264 counts it, 0 best to 51 worst; 16 is hard to tell from the source.
         adapt: seconds in which the model may first learn from the video with its own sound; 0 = not at all.
     """
 
@@ -52,7 +52,7 @@ class Options:
     fit: str = "bounce"
     rest: str = "keep"
     face: str = "largest"
-    codec: str = "h264"
+    codec: str = "auto"
     crf: int = 16
     adapt: float = 0.0
 
@@ -96,15 +96,15 @@ def check_inputs(video: Path, audio: Path | None, output: Path, options: Options
         if path.is_file() and path.stat().st_size > media.max_file_gb * 1e9:
             raise InputError(f"The file {path} is larger than {media.max_file_gb:g} GB; give a smaller one.")
     info = probe_video(video, media_limits(media))
-    if audio is not None and probe_audio(audio).duration > media.max_duration_s:
-        raise InputError(f"The sound {audio} is longer than {media.max_duration_s:g} s; give less.")
+    if audio is not None:
+        probe_audio(audio, media_limits(media))
     _check_output(output, inputs)
     VideoWriter(output, info, options.codec)  # opens nothing yet, but knows what fits into which file
 
 
 def media_limits(media: MediaConfig) -> MediaLimits:
     """The limits in the terms of the video reader."""
-    return MediaLimits(max_pixels=media.max_width * media.max_height, max_duration_s=media.max_duration_s)
+    return MediaLimits(media.max_width * media.max_height, media.max_duration_s, media.max_streams)
 
 
 def _check_output(output: Path, inputs: tuple[Path, ...]) -> None:

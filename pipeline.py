@@ -84,6 +84,7 @@ class Summary:
         seconds: duration of the run.
         stages: stage -> seconds of work, without waiting. Stages overlap, so they add up to more than `seconds`.
         adaptation: what adapting to the person did; None where it was not asked for.
+        notes: sentences about what of the video was not, or not simply, kept.
     """
 
     output: Path
@@ -93,6 +94,7 @@ class Summary:
     seconds: float
     stages: dict[str, float] = field(default_factory=dict)
     adaptation: AdaptationReport | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def fps(self) -> float:
@@ -183,7 +185,8 @@ class LipSyncPipeline:
             raise ValueError("This pipeline was made without a LanguageProcessor, so it cannot take a text.")
         if audio is None:
             return self._language.speak_to_file(text, folder / "speech.wav", self._config.media.max_duration_s)
-        return Utterance(audio, *self._language.align(load_audio(audio, SAMPLE_RATE), text.text, text.lang))
+        samples = load_audio(audio, SAMPLE_RATE, media_limits(self._config.media))
+        return Utterance(audio, *self._language.align(samples, text.text, text.lang))
 
     def _make(
         self,
@@ -216,7 +219,7 @@ def _own_sound(video: Path, media: MediaLimits) -> np.ndarray:
     if not info.has_audio:
         raise Skipped("the video has no sound of its own")
     try:
-        return load_audio(video, SAMPLE_RATE)
+        return load_audio(video, SAMPLE_RATE, media_limits(media))
     except InputError as error:
         raise Skipped("the sound of the video cannot be read") from error
 
@@ -297,11 +300,12 @@ class _Job:
         self._info: VideoInfo
         self._speech: SpeechTrack
         self._speech_end = 0.0  # seconds
+        self._notes: tuple[str, ...] = ()
 
     def run(self, video: Path, said: Utterance, output: Path, progress: ProgressCallback, started: float) -> Summary:
         """See `LipSyncPipeline.run`; `started` is the clock's value at its start."""
         self._info = probe_video(video, self._limits)
-        samples = load_audio(said.audio, SAMPLE_RATE)
+        samples = load_audio(said.audio, SAMPLE_RATE, self._limits)
         self._speech_end = len(samples) / SAMPLE_RATE
         silence = np.zeros(round(_SILENCE_S * SAMPLE_RATE), np.float32)
         self._speech = self._model.hear(np.concatenate([samples, silence])).half().saying(said.phonemes)
@@ -320,6 +324,7 @@ class _Job:
             passed_through=dict(counts),
             seconds=time.perf_counter() - started,
             stages={**stages.seconds, "encode": encoding},
+            notes=self._notes,
         )
 
     def _write(
@@ -331,6 +336,7 @@ class _Job:
         early = PreviewWriter(self._preview, self._info, audio, SYNTHETIC_MARK)
         # Leaving the block in either way stops the stages first, then completes or removes the files.
         with self._writer(audio, output) as writer, early, stages as results:
+            self._notes = writer.notes
             for mouth, patch in results:
                 begun = time.perf_counter()
                 early.write(mouth.frame, writer.write(mouth.frame, patch))

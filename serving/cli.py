@@ -152,10 +152,14 @@ def _add_quality(parser: argparse.ArgumentParser, defaults: InferenceConfig) -> 
         "--seed", type=int, metavar="N", help=f"the same number gives the same result (default: {defaults.seed})"
     )
     quality.add_argument(
-        "--codec", choices=CODECS, default="h264", help="ffv1 is lossless, large, and for .mkv (default: h264)"
+        "--codec",
+        choices=CODECS,
+        default="auto",
+        help="h264, hevc, or ffv1 (lossless, large, for .mkv); auto takes h264, for more than 8 bits hevc, "
+        "and in .webm VP9 or AV1 (default: auto)",
     )
     quality.add_argument(
-        "--crf", type=int, metavar="N", help=f"quality of h264, 0 best to 51 worst (default: {defaults.crf})"
+        "--crf", type=int, metavar="N", help=f"quality, 0 best to 51 worst; not for ffv1 (default: {defaults.crf})"
     )
 
 
@@ -304,6 +308,7 @@ def describe(summary: Summary) -> str:
     """What was done, in a few lines for a person."""
     lines = [f"Written: {summary.output}", f"  {summary.frames} frames, {summary.generated} with a new mouth"]
     lines += [f"  {count} unchanged: {reason}" for reason, count in summary.passed_through.items()]
+    lines += [f"  {note}" for note in summary.notes]
     stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in summary.stages.items())
     if summary.adaptation is not None:
         lines.append(f"  {summary.adaptation.sentence()}")

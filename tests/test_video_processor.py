@@ -354,7 +354,7 @@ def test_shorter_speech_keeps_or_cuts_the_rest(tmp_path: Path):
 
 
 def test_playing_backwards_needs_no_more_memory_than_a_piece(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("video_processor._BACKWARD_BYTES", 5 * 3 * 320 * 320)
+    monkeypatch.setattr("video.playback._BACKWARD_BYTES", 5 * 3 * 320 * 320)
     path = make_video(tmp_path / "in.mp4", 2.0, numbered=True, keyframe_interval=50, sound=False)
     tracemalloc.start()
 

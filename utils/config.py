@@ -252,6 +252,7 @@ class MediaLimits(Section):
     max_width: PositiveInt
     max_height: PositiveInt
     max_file_gb: PositiveFloat
+    max_streams: PositiveInt
 
 
 class FacesConfig(Section):

@@ -3,25 +3,50 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeVar
 
 import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from utils.helpers import InputError
+
+_AnyStream = TypeVar("_AnyStream", VideoStream, AudioStream)
 
 # FFmpeg also knows formats that are lists of other files or addresses (hls, concat, image sequences).
 # A file given by a user must never make us open another one, so only self-contained formats are read.
 _FORMATS = (
     "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,mjpeg,ivf,flv,ogg,wav,w64,mp3,flac,aac,"
-    "aiff,au,caf,ac3,eac3,amr,asf,gif,apng,mxf,dv,wv,ape,tta,rm,avif"
+    "aiff,au,caf,ac3,eac3,amr,asf,gif,apng,mxf,dv,wv"
 )
+# A name that no protocol has: should a format want to open something else all the same, it cannot.
+_NO_PROTOCOL = "none"
+# What is read to find out what a file holds, bytes and microseconds.
+_PROBE_BYTES, _PROBE_US = 16 * 2**20, 10_000_000
+
+
+@dataclass(frozen=True)
+class MediaLimits:
+    """What is too big to be meant seriously: such a file is refused before any work.
+
+    Attributes:
+        max_pixels: pixels in one frame; the default allows 8K.
+        max_duration_s: seconds.
+        max_streams: pictures, sounds, subtitles and so on in one file.
+    """
+
+    max_pixels: int = 8192 * 4352
+    max_duration_s: float = 4 * 3600.0
+    max_streams: int = 100
 
 
 def check_readable(path: Path) -> None:
@@ -39,41 +64,75 @@ def check_readable(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def open_media(path: str | os.PathLike[str]) -> Iterator[InputContainer]:
+def open_media(path: str | os.PathLike[str], limits: MediaLimits | None = None) -> Iterator[InputContainer]:
     """Open a media file for reading.
 
     The file is handed over as an open file, never as a name, since FFmpeg gives a meaning to some names
-    ("concat:", "http:", "%d").
+    ("concat:", "http:", "%d"). What it is, is found by its content.
 
     Args:
         path: any self-contained video or audio file.
+        limits: what is too big; None for the defaults.
 
     Raises:
-        InputError: missing, a folder, empty, unreadable, not a media file, or cut off.
+        InputError: missing, a folder, empty, unreadable, not a media file, cut off, or with too many streams.
     """
-    path = Path(path)
+    path, limits = Path(path), limits or MediaLimits()
     check_readable(path)
     with path.open("rb") as file:
         try:
-            container = av.open(file, options={"format_whitelist": _FORMATS}, metadata_errors="replace")
+            container = av.open(file, options=_reading_options(limits), metadata_errors="replace")
         except av.FFmpegError as error:
-            raise InputError(_why_unreadable(path)) from error
+            raise InputError(_why_unreadable(path, error, limits)) from error
+        except (ValueError, OverflowError, MemoryError) as error:
+            raise InputError(cut_off(path)) from error
         with container:
+            if len(container.streams) > limits.max_streams:
+                raise InputError(_too_many_streams(path, limits))
+            for stream in container.streams:
+                if stream.type in ("video", "audio") and stream.codec_context:
+                    stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
             _check_complete(container, path)
             yield container
 
 
+def _reading_options(limits: MediaLimits) -> dict[str, str]:
+    return {
+        "format_whitelist": _FORMATS,
+        "protocol_whitelist": _NO_PROTOCOL,
+        "probesize": str(_PROBE_BYTES),
+        "analyzeduration": str(_PROBE_US),
+        # One more than allowed, so that a file with too many can be told from a broken one.
+        "max_streams": str(limits.max_streams + 1),
+        "max_pixels": str(limits.max_pixels),
+    }
+
+
 def video_stream(container: InputContainer) -> VideoStream | None:
-    """The first stream of moving pictures, or None. Cover art in a sound file does not count."""
-    for stream in container.streams.video:
-        if stream.codec_context and not stream.disposition & stream.disposition.attached_pic:
-            return stream
-    return None
+    """The stream of moving pictures that a player would show, or None. Cover art in a sound file does not count."""
+    found = [
+        stream
+        for stream in container.streams.video
+        if stream.codec_context and not stream.disposition & stream.disposition.attached_pic
+    ]
+    return _preferred(found)
 
 
 def audio_stream(container: InputContainer) -> AudioStream | None:
-    """The first stream of sound that can be decoded, or None."""
-    return next((stream for stream in container.streams.audio if stream.codec_context), None)
+    """The stream of sound that a player would play, or None if none can be decoded.
+
+    That is the first one that is marked as the default, commentaries and audio descriptions left aside; or else
+    simply the first one.
+    """
+    found = [stream for stream in container.streams.audio if stream.codec_context]
+    aside = (Disposition.comment, Disposition.visual_impaired, Disposition.hearing_impaired)
+    plain = [stream for stream in found if not any(stream.disposition & mark for mark in aside)]
+    return _preferred(plain or found)
+
+
+def _preferred(streams: list[_AnyStream]) -> _AnyStream | None:
+    marked = [stream for stream in streams if stream.disposition & Disposition.default]
+    return next(iter(marked or streams), None)
 
 
 def start_time(container: InputContainer) -> Fraction:
@@ -125,6 +184,7 @@ def aligned_sound(
     sample_rate: int,
     sample_format: str,
     layout: str | None = None,
+    max_duration_s: float = math.inf,
 ) -> Iterator[av.AudioFrame]:
     """Decode and resample a sound stream; sample 0 is the start of the clip, gaps become silence.
 
@@ -133,45 +193,89 @@ def aligned_sound(
         stream: one of its sound streams.
         sample_rate: Hz of the result.
         sample_format: FFmpeg's name, for example "fltp".
-        layout: FFmpeg's name of the channel layout; None to keep it.
+        layout: FFmpeg's name of the channel layout; None to keep that of the first frame.
+        max_duration_s: the longest sound that is taken, seconds.
+
+    Raises:
+        InputError: the sound, with its gaps, is longer than that.
     """
-    origin = start_time(container)
-    graph, next_pts = None, 0
+    resampler = _Resampler(start_time(container), sample_rate, sample_format, layout)
     for frame in decoded(container, stream):
-        time_base = frame.time_base or Fraction(1, frame.sample_rate)
-        if graph is None:
-            graph = _resampling_graph(frame, time_base, sample_rate, sample_format, layout)
+        # A gap is filled with silence: one that a broken stamp promises must be seen before.
+        if frame.samples and resampler.place(frame) > max_duration_s:
+            raise InputError(too_long_sound(container.name, max_duration_s))
+        yield from resampler.push(frame)
+    yield from resampler.finish()
+
+
+def too_long_sound(path: Path | str, seconds: float) -> str:
+    """The sentence for a sound that is longer than allowed."""
+    return f"The sound of {path} is longer than {seconds:g} s; give less."
+
+
+class _Resampler:
+    """Brings frames of sound, whatever their form, to one rate, format and layout, each at its time."""
+
+    def __init__(self, origin: Fraction, sample_rate: int, sample_format: str, layout: str | None):
+        self._origin = origin
+        self._wanted = (sample_rate, sample_format)
+        self._layout = layout
+        self._graph: av.filter.Graph | None = None
+        self._form: tuple[int, str, str] | None = None
+        self._end: Fraction | None = None  # seconds
+        self._written = 0  # samples
+
+    def place(self, frame: av.AudioFrame) -> Fraction:
+        """Put a frame at its time in the clip; returns its end in seconds."""
+        time_base = Fraction(1, frame.sample_rate)
         # Files without time stamps simply run on.
-        frame.pts = next_pts if frame.pts is None else frame.pts - round(origin / time_base)
-        next_pts = frame.pts + round(Fraction(frame.samples, frame.sample_rate) / time_base)
-        graph.push(frame)
-        yield from _pull(graph)
-    if graph is not None:
-        graph.push(None)
-        yield from _pull(graph)
+        start = self._end or Fraction(0)
+        if frame.pts is not None:
+            start = frame.pts * (frame.time_base or time_base) - self._origin
+        frame.pts, frame.time_base = round(start / time_base), time_base
+        self._end = start + Fraction(frame.samples, frame.sample_rate)
+        return self._end
 
+    def push(self, frame: av.AudioFrame) -> Iterator[av.AudioFrame]:
+        """Take in a frame that was placed."""
+        form = (frame.sample_rate, frame.format.name, frame.layout.name)
+        if self._graph is not None and form != self._form:
+            # Some recordings change their rate or channels on the way.
+            yield from self.finish()
+        if self._graph is None:
+            self._layout = self._layout or frame.layout.name
+            self._graph, self._form = self._new_graph(form), form
+        self._graph.push(frame)
+        yield from self._pull()
 
-def _resampling_graph(
-    frame: av.AudioFrame, time_base: Fraction, sample_rate: int, sample_format: str, layout: str | None
-) -> av.filter.Graph:
-    graph = av.filter.Graph()
-    source = graph.add_abuffer(
-        sample_rate=frame.sample_rate, format=frame.format.name, layout=frame.layout.name, time_base=time_base
-    )
-    # Stamps that stray by more than a video frame mean a gap or an overlap; less is the recorder's jitter.
-    resample = graph.add("aresample", f"{sample_rate}:async=1:min_hard_comp=0.04:first_pts=0")
-    layout = layout or frame.layout.name
-    wanted = f"sample_fmts={sample_format}:sample_rates={sample_rate}:channel_layouts={layout}"
-    graph.link_nodes(source, resample, graph.add("aformat", wanted), graph.add("abuffersink")).configure()
-    return graph
+    def finish(self) -> Iterator[av.AudioFrame]:
+        """What is still on the way."""
+        if self._graph is not None:
+            self._graph.push(None)
+            yield from self._pull()
+            self._graph = None
 
+    def _new_graph(self, form: tuple[int, str, str]) -> av.filter.Graph:
+        graph = av.filter.Graph()
+        graph.threads = 1
+        rate, name, layout = form
+        source = graph.add_abuffer(sample_rate=rate, format=name, layout=layout, time_base=Fraction(1, rate))
+        # Stamps that stray by more than a video frame mean a gap or an overlap; less is the recorder's jitter.
+        target = self._wanted[0]
+        settings = f"{target}:async=1:min_hard_comp=0.04:first_pts={self._written}"
+        formats = f"sample_fmts={self._wanted[1]}:sample_rates={target}:channel_layouts={self._layout}"
+        resample, form_filter = graph.add("aresample", settings), graph.add("aformat", formats)
+        graph.link_nodes(source, resample, form_filter, graph.add("abuffersink")).configure()
+        return graph
 
-def _pull(graph: av.filter.Graph) -> Iterator[av.AudioFrame]:
-    while True:
-        try:
-            yield graph.pull()
-        except (av.BlockingIOError, av.EOFError):
-            return
+    def _pull(self) -> Iterator[av.AudioFrame]:
+        while True:
+            try:
+                frame = self._graph.pull()
+            except (av.BlockingIOError, av.EOFError):
+                return
+            self._written += frame.samples
+            yield frame
 
 
 def cut_off(path: Path | str) -> str:
@@ -179,9 +283,18 @@ def cut_off(path: Path | str) -> str:
     return f"The file {path} is damaged or cut off; copy or export it again."
 
 
-def _why_unreadable(path: Path) -> str:
+def _too_many_streams(path: Path, limits: MediaLimits) -> str:
+    return f"The file {path} holds more than {limits.max_streams} streams; give one with a picture and a sound."
+
+
+def _why_unreadable(path: Path, error: av.FFmpegError, limits: MediaLimits) -> str:
+    # FFmpeg stops at its `max_streams` as if memory had run out.
+    if isinstance(error, av.MemoryError):
+        return _too_many_streams(path, limits)
     with path.open("rb") as file:
-        head = file.read(12)
+        head = file.read(32)
+    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
+        return f"{path} is a HEIC picture, which cannot be read; save it as JPEG or PNG."
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free"):
         return cut_off(path)
     return f"The file {path} is no video or sound that can be read; give an MP4, MOV, MKV, WebM or WAV file."

@@ -15,7 +15,7 @@ _LUMA_WEIGHTS = {
     9: (0.2627, 0.0593),
 }
 _SAMPLING = {"420": (2, 2), "422": (2, 1), "444": (1, 1)}
-PLANAR_FORMATS = tuple(f"yuv{name}p{depth}" for name in _SAMPLING for depth in ("", "10le"))
+PLANAR_FORMATS = tuple(f"yuv{name}p{depth}" for name in _SAMPLING for depth in ("", "10le", "12le"))
 """The pixel formats that `blend` works in."""
 
 
@@ -26,7 +26,7 @@ def rgb_to_yuv(image: np.ndarray, matrix: int, full_range: bool, bits: int = 8) 
         image: uint8 (h, w, 3).
         matrix: H.273 number of the YUV matrix (1, 4, 5, 6, 7 or 9).
         full_range: True if luma 0 is black.
-        bits: depth of the result, 8 or 10.
+        bits: depth of the result, 8, 10 or 12.
 
     Returns:
         float32 (h, w, 3): Y, Cb, Cr, not rounded.
@@ -95,7 +95,7 @@ def blend(
     """
     x, y = corner
     height, width = alpha.shape
-    bits = 10 if _is_deep(frame) else 8
+    bits = frame.format.components[0].bits
     planes = plane_arrays(frame)
     yuv = rgb_to_yuv(image, matrix, full_range, bits)
     _mix(planes[0][y : y + height, x : x + width], yuv[..., 0], alpha, bits)

@@ -26,13 +26,17 @@ _COPYABLE = {
 }
 # Where decoders have other names than their codecs.
 _CODEC_OF_DECODER = {"mp3float": "mp3", "libopus": "opus", "libvorbis": "vorbis"}
+_NEED_HEADER = ("alac", "flac", "opus", "vorbis")
+_LEAST_MP3_RATE = 16_000  # Hz; slower MP3 is not allowed in MP4
 _BIT_RATE = 192_000
+# Layouts that both encoders know; anything rarer is mixed down to stereo.
+_LAYOUTS = {1: "mono", 6: "5.1", 8: "7.1"}
 # Packets before the clip's start are kept this long (s): decoders need some to warm up (AAC, MP3, Opus).
 _WARM_UP_S = 0.1
 
 
 class SoundTrack:
-    """Adds the first sound stream of a file to an output, copied packet by packet or encoded.
+    """Adds the sound of a file (of several: what a player would play) to an output, copied packet by packet or encoded.
 
     Copied where the container allows; otherwise encoded at the original rate and channels (AAC at 192 kbit/s,
     Opus in WebM). Time 0 is the start of the clip, as in `audio_processor.load_audio`.
@@ -57,8 +61,7 @@ class SoundTrack:
         if stream is None:
             self.close()
             raise InputError(f"The file {source} has no sound stream; give a file with speech in it.")
-        name = stream.codec_context.name
-        if _CODEC_OF_DECODER.get(name, name) in _COPYABLE[suffix]:
+        if _can_copy(stream, suffix):
             self._packets = self._copied(stream, output.add_stream_from_template(stream))
         else:
             self._packets = self._encoded(stream, _add_encoder(output, stream, suffix))
@@ -110,11 +113,21 @@ class SoundTrack:
             yield float(packet.pts * (packet.time_base or Fraction(1, rate))), packet
 
 
+def _can_copy(stream: AudioStream, suffix: str) -> bool:
+    name = stream.codec_context.name
+    codec = _CODEC_OF_DECODER.get(name, name)
+    if codec == "mp3" and suffix in (".mp4", ".m4v") and stream.sample_rate < _LEAST_MP3_RATE:
+        return False
+    # Without this the packets cannot be told apart from the header: a raw stream that was never described.
+    if codec in _NEED_HEADER and not stream.codec_context.extradata:
+        return False
+    return codec in _COPYABLE[suffix]
+
+
 def _add_encoder(output: OutputContainer, stream: AudioStream, suffix: str) -> AudioStream:
     name = "libopus" if suffix == ".webm" else "aac"
     rates = av.Codec(name, "w").audio_rates or [stream.sample_rate]
     target = output.add_stream(name, rate=min(rates, key=lambda rate: abs(rate - stream.sample_rate)))
-    # Both encoders know these layouts; anything rarer is mixed down to stereo.
-    target.codec_context.layout = {1: "mono", 6: "5.1", 8: "7.1"}.get(stream.channels, "stereo")
+    target.codec_context.layout = _LAYOUTS.get(stream.channels, "stereo")
     target.codec_context.bit_rate = _BIT_RATE
     return target

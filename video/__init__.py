@@ -1,0 +1,1 @@
+"""Reading, playing and writing videos: the parts behind `video_processor`."""

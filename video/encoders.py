@@ -1,0 +1,154 @@
+"""Which encoder, pixel format and settings fit a video and its file type."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import av
+
+from utils.helpers import InputError
+from video.colour import is_rgb
+from video.fields import METHOD
+from video.types import LightLevels, VideoInfo
+
+CODECS = ("auto", "h264", "hevc", "ffv1")
+"""What a user may ask for; "auto" is H.264, and HEVC for more than 8 bits (in WebM: VP9, and AV1)."""
+
+MP4_LIKE = (".mp4", ".m4v", ".mov")
+_SUFFIXES = (*MP4_LIKE, ".mkv", ".webm")
+_OPTIONS = {
+    "libx264": {"preset": "veryfast"},
+    "libx265": {"preset": "veryfast"},
+    "libvpx-vp9": {"b": "0", "deadline": "good", "cpu-used": "5", "row-mt": "1"},
+    "libsvtav1": {"preset": "8"},
+    # FFV1 does not know where chroma lies; "left" is what H.264 and its like mean when they say nothing.
+    "ffv1": {"level": "3", "chroma_sample_location": "left"},
+}
+# Quality that looks like the same `crf` of H.264: VP9 and AV1 count from 0 to 63, the others from 0 to 51.
+_CRF_SHIFT = {"libx264": 0, "libx265": 0, "libvpx-vp9": 8, "libsvtav1": 4}
+_CRF_MOST = {"libx264": 51, "libx265": 51, "libvpx-vp9": 63, "libsvtav1": 63}
+_DEPTHS = {
+    "libx264": (8, 10),
+    "libx265": (8, 10, 12),
+    "libvpx-vp9": (8,),
+    "libsvtav1": (10,),
+    "ffv1": (8, 10, 12),
+}
+_SAMPLINGS = {"libsvtav1": ("420",)}
+# These refuse odd sizes with shared chroma; the size matters more than the format.
+_EVEN_ONLY = ("libx264", "libx265")
+_KEEPS_LIGHT = ("libx264", "libx265", "libsvtav1")
+_FINEST_TICK = 10**6  # per second
+
+
+def encoder_name(suffix: str, codec: str, info: VideoInfo) -> str:
+    """FFmpeg's name of the encoder for a file type and one of CODECS.
+
+    Raises:
+        InputError: unknown, or the file type cannot hold it.
+    """
+    if suffix not in _SUFFIXES:
+        raise InputError(f"Cannot write '{suffix}' files; use .mp4, .mov, .mkv or .webm for the output.")
+    if codec not in CODECS:
+        raise InputError(f"Unknown codec '{codec}'; use one of {', '.join(CODECS)}.")
+    if codec == "ffv1" and suffix != ".mkv":
+        raise InputError(f"Lossless video (ffv1) does not fit into '{suffix}'; name the output .mkv.")
+    if codec != "auto" and suffix == ".webm":
+        raise InputError(f"WebM cannot hold {codec}; leave out the codec, or name the output .mp4 or .mkv.")
+    if codec == "auto":
+        deep = not info.is_image and info.bits > 8
+        if suffix == ".webm":
+            return "libsvtav1" if deep else "libvpx-vp9"
+        codec = "hevc" if deep else "h264"
+    return {"h264": "libx264", "hevc": "libx265", "ffv1": "ffv1"}[codec]
+
+
+def writable_format(info: VideoInfo, encoder: str) -> str:
+    """The planar YUV format nearest to the source's that the encoder takes at this size."""
+    bits = 8 if info.is_image else info.bits
+    depths = _DEPTHS[encoder]
+    depth = next((depth for depth in depths if depth >= bits), depths[-1])
+    sampling = _sampling(info)
+    if sampling not in _SAMPLINGS.get(encoder, (sampling,)):
+        sampling = _SAMPLINGS[encoder][0]
+    if encoder in _EVEN_ONLY and (info.width % 2 or info.height % 2):
+        sampling = "444"
+    return f"yuv{sampling}p" + (f"{depth}le" if depth > 8 else "")
+
+
+def encoder_options(info: VideoInfo, encoder: str, crf: int) -> dict[str, str]:
+    """Settings of the encoder for one video; `crf` as H.264 counts it, 0 to 51."""
+    options = dict(_OPTIONS[encoder])
+    if encoder == "ffv1":
+        return options
+    options["crf"] = str(min(crf + _CRF_SHIFT[encoder], _CRF_MOST[encoder]))
+    own = _light_options(info.light, encoder) if info.is_hdr else []
+    if encoder == "libx265":
+        own = ["log-level=error", *own, *(["hdr10=1"] if own else [])]
+    if own:
+        options[f"{encoder.removeprefix('lib')}-params"] = ":".join(own)
+    return options
+
+
+def time_base_for(info: VideoInfo) -> Fraction:
+    """Seconds per tick of the written stamps: fine enough for the source's stamps and for its frame rate."""
+    ticks = math.lcm(info.time_base.denominator, info.fps.numerator)
+    if ticks <= _FINEST_TICK:
+        return Fraction(1, ticks)
+    return max(Fraction(1, info.time_base.denominator), Fraction(1, _FINEST_TICK))
+
+
+def what_changes(info: VideoInfo, encoder: str) -> tuple[str, ...]:
+    """Sentences for the user about what of the source is not, or not simply, kept."""
+    notes = []
+    written = av.VideoFormat(writable_format(info, encoder))
+    if info.interlaced:
+        notes.append(f"The video is interlaced: it was deinterlaced ({METHOD}), one frame for each.")
+    if info.has_alpha and not info.is_image:
+        notes.append("Transparency was ignored.")
+    if info.is_hdr:
+        curve = {16: "PQ", 18: "HLG"}[info.colour.transfer]
+        notes.append(f"HDR ({curve}) was kept: {written.components[0].bits} bits and the colour tags.")
+    if not info.is_image and info.bits > written.components[0].bits:
+        notes.append(f"{info.bits} bits a colour became {written.components[0].bits}.")
+    if info.is_hdr and info.light != LightLevels() and encoder not in _KEEPS_LIGHT:
+        notes.append("The light levels of the HDR picture (mastering display, MaxCLL) were not kept.")
+    if info.dolby_vision:
+        notes.append("The Dolby Vision data was left out; the picture under it was kept.")
+    return tuple(notes)
+
+
+def _sampling(info: VideoInfo) -> str:
+    stored = av.VideoFormat(info.pix_fmt, info.width * 8, info.height * 8)
+    if info.is_image or len(stored.components) < 3:
+        return "420"
+    if is_rgb(stored):
+        return "444"
+    chroma = stored.components[1]
+    shrunk = (stored.width // chroma.width, stored.height // chroma.height)
+    return {(2, 2): "420", (2, 1): "422"}.get(shrunk, "444")
+
+
+def _light_options(light: LightLevels, encoder: str) -> list[str]:
+    """Static HDR metadata in the encoder's own words."""
+    options = []
+    if light.primaries and light.luminance:
+        (red, green, blue, white), (least, greatest) = light.primaries, light.luminance
+        if encoder == "libsvtav1":
+            points = "".join(f"{n}({x:.5f},{y:.5f})" for n, (x, y) in _named(red, green, blue, white))
+            options.append(f"mastering-display={points}L({greatest:.4f},{least:.4f})")
+        else:
+            # Whole numbers: chromaticity in 0.00002, luminance in 0.0001 cd/m2.
+            points = "".join(f"{n}({x * 5e4:.0f},{y * 5e4:.0f})" for n, (x, y) in _named(red, green, blue, white))
+            name = "mastering-display" if encoder == "libx264" else "master-display"
+            options.append(f"{name}={points}L({greatest * 1e4:.0f},{least * 1e4:.0f})")
+    if light.content:
+        name = {"libx264": "cll", "libx265": "max-cll", "libsvtav1": "content-light"}.get(encoder)
+        options += [f"{name}={light.content[0]},{light.content[1]}"] if name else []
+    return options if encoder in _KEEPS_LIGHT else []
+
+
+def _named(*points: tuple[float, float]) -> list[tuple[str, tuple[float, float]]]:
+    red, green, blue, white = points
+    return [("G", green), ("B", blue), ("R", red), ("WP", white)]

@@ -1,0 +1,284 @@
+"""Video files in, frame by frame: upright, deinterlaced, with their times and colours."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.stream import VideoStream
+
+from utils.helpers import InputError
+from utils.media import (
+    MediaLimits,
+    audio_stream,
+    check_readable,
+    cut_off,
+    decoded,
+    open_media,
+    stream_duration,
+    video_stream,
+)
+from video.colour import ACCURATE, SWS_MATRIX, check_colour, is_full_range, yuv_matrix
+from video.fields import deinterlaced
+from video.sidedata import has_dolby_vision, light_levels, orientation
+from video.stills import IMAGE_FPS, check_size, image_info, read_image
+from video.types import Colour, Frame, VideoInfo
+
+# Seconds that may be missing from the promised length before a file counts as cut off.
+_CUT_OFF_S = 1.0
+# Rates that files are meant to have; those that count time in whole milliseconds tell them only roughly.
+_NOMINAL_RATES = tuple(
+    Fraction(rate) for rate in (10, 12, "12.5", 15, 20, 24, 25, 30, 48, 50, 60, 90, 100, 120, 240)
+) + tuple(Fraction(rate * 1000, 1001) for rate in (12, 15, 24, 30, 48, 60, 120, 240))
+_RATE_TOLERANCE = 1e-4
+_LEAST_RATE, _GREATEST_RATE = Fraction(1, 1000), Fraction(1000)
+# Interlaced pictures are at most so high, and say so within the first frames.
+_INTERLACED_HEIGHT, _INTERLACED_FRAMES = 1152, 5
+_PROGRESSIVE = 1  # FFmpeg's AV_FIELD_PROGRESSIVE
+_DOLBY_VISION_ONLY = ("dvh1", "dvhe", "dva1", "dvav")
+
+
+def probe_video(path: str | os.PathLike[str], limits: MediaLimits | None = None) -> VideoInfo:
+    """Find out what a video or image file holds, by decoding its first frame.
+
+    Args:
+        path: a video, or a still image (JPEG, PNG, WebP, BMP, TIFF, AVIF).
+        limits: what is too big; None for the defaults.
+
+    Raises:
+        InputError: missing, empty, not a media file, cut off, without a video stream, too big or too long, or
+            with colours that cannot be kept.
+    """
+    with VideoReader(path, limits) as reader:
+        return reader.info
+
+
+class VideoReader:
+    """Reads the frames of a video one by one; a still image has one frame.
+
+    Use as a context manager. Iterating again starts over and ends the iteration before. Memory does not grow
+    with the length of the video.
+
+    Args:
+        path: a video or still image.
+        limits: what is too big; None for the defaults.
+
+    Attributes:
+        info: what `probe_video` returns.
+
+    Raises:
+        InputError: as in `probe_video`; also while iterating, when the file turns out to be cut off.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], limits: MediaLimits | None = None):
+        self.path = Path(path)
+        self.info: VideoInfo
+        self._limits = limits or MediaLimits()
+        self._opened = ExitStack()
+        self._image: np.ndarray | None = None
+        self._origin = 0
+        self._rounded = False
+        # One converter for all frames: each frame's own would keep tables and threads alive as long as the frame.
+        self._converter = VideoReformatter()
+
+    def __enter__(self) -> VideoReader:
+        check_readable(self.path)
+        self._image = read_image(self.path, self._limits)
+        if self._image is not None:
+            self.info = image_info(self.path, self._image)
+        else:
+            with open_media(self.path, self._limits) as container:
+                self._probe(container)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._opened.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        if self._image is not None:
+            raw = av.VideoFrame.from_ndarray(self._image, format="rgb24")
+            yield Frame(0, 0.0, self._image, raw, 0, float(1 / IMAGE_FPS))
+            return
+        previous = -1.0
+        for index, raw in enumerate(self.raw_frames()):
+            # Broken files repeat time stamps; everything after us counts on time going forward.
+            time = max(self.frame_time(raw, index), previous + float(self.info.time_base) if index else 0.0)
+            self._check_time(time)
+            previous = time
+            yield Frame(index, time, self.to_rgb(raw), raw, index, self.frame_duration(raw))
+
+    def between(self, start: float, stop: float) -> Iterator[Frame]:
+        """The frames whose time lies from `start` up to, not including, `stop` seconds; a still image has time 0.
+
+        Decoding begins at the key frame before, so a part far into a long video is soon there.
+        """
+        if self._image is not None or start <= 0:
+            yield from itertools.takewhile(lambda frame: frame.time < stop, self)
+            return
+        from_pts = self._origin + int(start / self.info.time_base)
+        for index, raw in enumerate(self.raw_frames(from_pts)):
+            time = self.frame_time(raw, index)
+            self._check_time(time)
+            if time >= stop:
+                return
+            if time >= start:
+                yield Frame(index, time, self.to_rgb(raw), raw, index, self.frame_duration(raw))
+
+    def raw_frames(self, from_pts: int | None = None) -> Iterator[av.VideoFrame]:
+        """Decode frames in the order of display, not converted.
+
+        Args:
+            from_pts: start at the last key frame at or before this time stamp; None: at the first frame.
+        """
+        self._opened.close()
+        container = self._opened.enter_context(open_media(self.path, self._limits))
+        stream = video_stream(container)
+        stream.thread_type = "AUTO"
+        if from_pts is not None:
+            container.seek(from_pts, stream=stream)
+        frames = _of_one_size(decoded(container, stream), stream)
+        frame = None
+        for frame in deinterlaced(frames) if self.info.interlaced else frames:
+            yield frame
+        # Matroska tells each stream's length; MP4 and MOV were checked when they were opened.
+        if "DURATION" in stream.metadata and frame is not None and frame.pts is not None:
+            end = self.frame_time(frame, 0) + self.frame_duration(frame)
+            if end < stream_duration(container, stream) - _CUT_OFF_S:
+                raise InputError(cut_off(self.path))
+
+    def frame_time(self, raw: av.VideoFrame, index: int) -> float:
+        """Seconds from the first frame. `index` is used when the file stores no time stamps.
+
+        A stamp that was rounded to a tick in which the frame rate cannot be told (Matroska: 1 ms) is put right.
+        """
+        if raw.pts is None:
+            return float(index / self.info.fps)
+        time = (raw.pts - self._origin) * self.info.time_base
+        if self._rounded:
+            exact = round(time * self.info.fps) / self.info.fps
+            time = exact if abs(exact - time) <= self.info.time_base else time
+        return float(time)
+
+    def frame_duration(self, raw: av.VideoFrame) -> float:
+        """Seconds for which the frame is shown."""
+        time = (raw.duration or 0) * self.info.time_base
+        whole = 1 / self.info.fps
+        return float(time if time > 0 and abs(time - whole) > self.info.time_base else whole)
+
+    def to_rgb(self, raw: av.VideoFrame) -> np.ndarray:
+        """Convert a decoded frame to an upright uint8 RGB image (H, W, 3)."""
+        image = self._converter.reformat(
+            raw,
+            format="rgb24",
+            interpolation=ACCURATE,
+            src_colorspace=SWS_MATRIX.get(yuv_matrix(raw), Colorspace.ITU709),
+            src_color_range=ColorRange.JPEG if is_full_range(raw) else ColorRange.MPEG,
+            dst_color_range=ColorRange.JPEG,
+            threads=1,
+        )
+        return to_display(image.to_ndarray(), self.info.rotation, self.info.mirrored)
+
+    def _probe(self, container: InputContainer) -> None:
+        stream = video_stream(container)
+        if stream is None:
+            raise InputError(f"The file {self.path} has no video stream; give a video or a portrait image.")
+        check_size(self.path, stream.width, stream.height, self._limits)
+        if stream.codec_context.codec_tag.lower() in _DOLBY_VISION_ONLY:
+            raise InputError(_dolby_vision(self.path))
+        frames = _of_one_size(decoded(container, stream), stream)
+        first = next(frames, None)
+        if first is None:
+            raise InputError(f"No picture of {self.path} can be decoded; export the video again.")
+        self._origin = first.pts or 0
+        interlaced = _is_interlaced(stream, itertools.chain([first], frames))
+        self.info = _video_info(self.path, container, stream, first, interlaced)
+        check_colour(self.info)
+        if self.info.dolby_vision and not self.info.is_hdr and self.info.bits > 8:
+            raise InputError(_dolby_vision(self.path))
+        ticks = 1 / self.info.fps / self.info.time_base
+        self._rounded = self.info.fps in _NOMINAL_RATES and ticks.denominator > 1
+        self._check_time(self.info.duration or 0.0)
+
+    def _check_time(self, seconds: float) -> None:
+        if seconds > self._limits.max_duration_s:
+            raise InputError(
+                f"The video {self.path} is longer than {self._limits.max_duration_s:g} s; give a shorter one."
+            )
+
+
+def to_display(image: np.ndarray, rotation: int, mirrored: bool) -> np.ndarray:
+    """Turn a picture (H, W, ...) as stored into the upright one that a player shows."""
+    image = np.rot90(image, rotation // 90)
+    return np.ascontiguousarray(image[:, ::-1] if mirrored else image)
+
+
+def _video_info(
+    path: Path, container: InputContainer, stream: VideoStream, first: av.VideoFrame, interlaced: bool
+) -> VideoInfo:
+    fps = _frame_rate(stream)
+    duration = stream_duration(container, stream)
+    rotation, mirrored = orientation(first)
+    width, height = (stream.height, stream.width) if rotation in (90, 270) else (stream.width, stream.height)
+    return VideoInfo(
+        path=path,
+        width=width,
+        height=height,
+        rotation=rotation,
+        mirrored=mirrored,
+        fps=fps,
+        time_base=Fraction(stream.time_base),
+        duration=duration,
+        frame_count=stream.frames or (round(duration * fps) if duration else None),
+        pix_fmt=first.format.name,
+        colour=Colour(first.color_range, first.colorspace, first.color_primaries, first.color_trc),
+        sample_aspect_ratio=_pixel_shape(stream),
+        has_audio=audio_stream(container) is not None,
+        is_image=False,
+        interlaced=interlaced,
+        dolby_vision=has_dolby_vision(first),
+        light=light_levels(first),
+    )
+
+
+def _frame_rate(stream: VideoStream) -> Fraction:
+    """Frames per second: what the file says, or a rate that is meant by it."""
+    told = [Fraction(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
+    fps = next((rate for rate in told if _LEAST_RATE <= rate <= _GREATEST_RATE), IMAGE_FPS)
+    nearest = min(_NOMINAL_RATES, key=lambda rate: abs(rate - fps))
+    return nearest if abs(nearest / fps - 1) < _RATE_TOLERANCE else fps
+
+
+def _is_interlaced(stream: VideoStream, frames: Iterator[av.VideoFrame]) -> bool:
+    if stream.height > _INTERLACED_HEIGHT or stream.codec_context.field_order == _PROGRESSIVE:
+        return next(frames).interlaced_frame
+    return any(frame.interlaced_frame for frame in itertools.islice(frames, _INTERLACED_FRAMES))
+
+
+def _of_one_size(frames: Iterator[av.VideoFrame], stream: VideoStream) -> Iterator[av.VideoFrame]:
+    """Frames of a size or pixel format that the stream's first ones do not have are brought to it."""
+    pix_fmt = None
+    for frame in frames:
+        pix_fmt = pix_fmt or frame.format.name
+        if (frame.width, frame.height, frame.format.name) != (stream.width, stream.height, pix_fmt):
+            frame = frame.reformat(stream.width, stream.height, pix_fmt)
+        yield frame
+
+
+def _dolby_vision(path: Path) -> str:
+    return (
+        f"The colours of {path} are Dolby Vision without a standard picture in it, which cannot be kept; "
+        "export it as HDR10, HLG or SDR."
+    )
+
+
+def _pixel_shape(stream: VideoStream) -> Fraction:
+    shape = stream.sample_aspect_ratio or Fraction(1)
+    return shape if Fraction(1, 20) <= shape <= 20 else Fraction(1)

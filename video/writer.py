@@ -1,0 +1,193 @@
+"""Video files out: frames with their times, rotation, colour tags and one sound track."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange
+from av.video.stream import VideoStream
+
+from utils.helpers import InputError, atomic_path
+from utils.planes import blend, copy_frame
+from utils.sound_track import SoundTrack
+from video.colour import ACCURATE, BT709, SWS_MATRIX, is_full_range, is_rgb, output_colour, yuv_matrix
+from video.encoders import MP4_LIKE, encoder_name, encoder_options, time_base_for, what_changes, writable_format
+from video.types import Frame, Patch, VideoInfo
+
+
+class VideoWriter:
+    """Writes frames to a video file with their times, rotation, colour tags and one sound track.
+
+    Use as a context manager. The file appears under its name only when the block ends without an exception;
+    otherwise nothing is left behind. The display matrix of the source is written again, so a rotated phone
+    video stays stored as it was. Containers by suffix: .mp4, .m4v, .mov, .mkv (the copied sound, else AAC) and
+    .webm (VP9 or AV1, and Opus).
+
+    Args:
+        path: the file to write; missing folders are made.
+        info: of the video that the frames come from.
+        codec: "auto" (H.264 for 8 bits, HEVC for more; in WebM VP9 and AV1), "h264", "hevc" or "ffv1" (lossless,
+            only .mkv): every pixel that no patch touches is then decoded exactly as in the source, if its pixel
+            format is planar YUV of 8, 10 or 12 bits.
+        crf: quality of the lossy codecs, smaller is better; 16 is hard to tell from the source.
+        audio_from: file whose first sound stream goes into the output; None: silent.
+        audio_duration: seconds after which the sound is cut; None: to its end.
+        tags: metadata of the whole file, by a name that every container knows: title, artist, comment, ...
+
+    Attributes:
+        notes: sentences about what of the source is not, or not simply, kept.
+
+    Raises:
+        InputError: unknown suffix or codec, a container that cannot hold the codec, a folder that cannot be
+            written, sound that cannot be read, or no frame at all.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        info: VideoInfo,
+        codec: str = "auto",
+        crf: int = 16,
+        audio_from: str | os.PathLike[str] | None = None,
+        audio_duration: float | None = None,
+        tags: Mapping[str, str] | None = None,
+    ):
+        self.path = Path(path)
+        self._info = info
+        self._encoder = encoder_name(self.path.suffix.lower(), codec, info)
+        self._crf = crf
+        self._audio_from = audio_from
+        self._audio_duration = audio_duration
+        self._tags = dict(tags or {})
+        self.notes = what_changes(info, self._encoder)
+        self._opened = ExitStack()
+        self._pix_fmt = writable_format(info, self._encoder)
+        self._time_base = time_base_for(info)
+        self._last_pts = -1
+
+    def __enter__(self) -> VideoWriter:
+        suffix = self.path.suffix.lower()
+        with ExitStack() as stack:
+            temporary = stack.enter_context(atomic_path(self.path.absolute()))
+            options = {"movflags": "faststart"} if suffix in MP4_LIKE else {}
+            self._output = stack.enter_context(av.open(str(temporary), "w", options=options))
+            self._output.metadata.update(self._tags)
+            self._stream = self._add_stream()
+            self._sound = None
+            if self._audio_from is not None:
+                source = Path(self._audio_from)
+                self._sound = SoundTrack(self._output, source, suffix, self._audio_duration)
+                stack.callback(self._sound.close)
+            stack.push(self._finish)
+            self._opened = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._opened.__exit__(kind, error, trace)
+
+    def write(self, frame: Frame, patch: Patch | None = None) -> av.VideoFrame:
+        """Append a frame; returns its picture as it is encoded, for reading only.
+
+        Args:
+            frame: from `VideoReader` or `fitted_frames`; its time must be after that of the one before.
+            patch: what to mix into it; None leaves every pixel as it is.
+        """
+        raw = self._planar(frame.raw)
+        if patch is not None:
+            _apply(raw, patch, self._info, self._colour(frame.raw))
+        time_base = self._time_base
+        # Two frames on one tick would make the file invalid.
+        raw.pts = max(round(Fraction(frame.time) / time_base), self._last_pts + 1)
+        raw.time_base = time_base
+        raw.duration = max(1, round(Fraction(frame.duration) / time_base))
+        self._last_pts = raw.pts
+        self._output.mux(self._stream.encode(raw))
+        if self._sound is not None:
+            self._sound.write_until(frame.time)
+        return raw
+
+    def _add_stream(self) -> VideoStream:
+        info, tags = self._info, output_colour(self._info)
+        options = encoder_options(info, self._encoder, self._crf)
+        stream = self._output.add_stream(self._encoder, rate=info.fps, options=options)
+        context = stream.codec_context
+        turned = info.rotation in (90, 270)
+        context.width, context.height = (info.height, info.width) if turned else (info.width, info.height)
+        context.pix_fmt = self._pix_fmt
+        context.time_base = self._time_base
+        if self._encoder == "libx265" and self.path.suffix.lower() in MP4_LIKE:
+            context.codec_tag = "hvc1"  # Apple's players take no other
+        context.sample_aspect_ratio = info.sample_aspect_ratio
+        context.color_range, context.colorspace = tags.range, tags.matrix
+        context.color_primaries, context.color_trc = tags.primaries, tags.transfer
+        context.thread_count = 0
+        if info.rotation or info.mirrored:
+            stream.set_display_rotation(info.rotation, hflip=info.mirrored)
+        return stream
+
+    def _colour(self, raw: av.VideoFrame) -> tuple[int, bool]:
+        """YUV matrix (H.273 number) and full range or not, of the frame as it is written."""
+        if is_rgb(raw.format):
+            return BT709, False
+        return yuv_matrix(raw), is_full_range(raw)
+
+    def _planar(self, raw: av.VideoFrame) -> av.VideoFrame:
+        """A copy of the frame in the format that is written."""
+        if raw.format.name.replace("yuvj", "yuv") != self._pix_fmt:
+            matrix, full = self._colour(raw)
+            same = ColorRange.JPEG if full else ColorRange.MPEG
+            source = ColorRange.JPEG if is_rgb(raw.format) else same
+            space = SWS_MATRIX[matrix]
+            raw = raw.reformat(
+                format=self._pix_fmt,
+                interpolation=ACCURATE,
+                src_colorspace=space,
+                dst_colorspace=space,
+                src_color_range=source,
+                dst_color_range=same,
+            )
+        copy = copy_frame(raw, self._pix_fmt)
+        tags = output_colour(self._info)
+        copy.color_range, copy.colorspace = tags.range, tags.matrix
+        copy.color_primaries, copy.color_trc = tags.primaries, tags.transfer
+        return copy
+
+    def _finish(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Flush the encoder and the rest of the sound, unless the block failed."""
+        if kind is not None:
+            return
+        if self._last_pts < 0:
+            raise InputError(f"There is no frame to write into {self.path}; give a longer video or speech.")
+        self._output.mux(self._stream.encode(None))
+        if self._sound is not None:
+            self._sound.write_until(math.inf)
+
+
+def _apply(frame: av.VideoFrame, patch: Patch, info: VideoInfo, colour: tuple[int, bool]) -> None:
+    """Clip the patch to the frame, turn it as the frame is stored, and blend it in."""
+    x0, y0 = max(patch.x, 0), max(patch.y, 0)
+    x1 = min(patch.x + patch.alpha.shape[1], info.width)
+    y1 = min(patch.y + patch.alpha.shape[0], info.height)
+    if x0 >= x1 or y0 >= y1:
+        return
+    inside = np.s_[y0 - patch.y : y1 - patch.y, x0 - patch.x : x1 - patch.x]
+    image, alpha = patch.image[inside], patch.alpha[inside]
+    if info.mirrored:
+        image, alpha, x0, x1 = image[:, ::-1], alpha[:, ::-1], info.width - x1, info.width - x0
+    turns = info.rotation // 90
+    image, alpha = np.rot90(image, -turns), np.rot90(alpha, -turns)
+    corner = {
+        0: (x0, y0),
+        1: (info.height - y1, x0),
+        2: (info.width - x1, info.height - y1),
+        3: (y0, info.width - x1),
+    }[turns]
+    blend(frame, corner, image, alpha, *colour)
