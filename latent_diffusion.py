@@ -11,7 +11,7 @@ what a bend cannot give has to be learnt.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from models.audio_encoder import SpeechEncoder
 from models.autoencoder import MouthAutoencoder
 from models.checkpoint import load_pretrained
 from models.face_encoder import FaceEncoder
+from models.networks import Networks, TorchNetworks
 from models.precision import fast_dtype
 from models.speech_model import SpeechContext, SpeechModel
 from models.speech_track import SpeechTrack
@@ -42,6 +43,9 @@ MASK_ROWS, MASK_COLUMNS = slice(6, 19), slice(2, 18)  # cells that are generated
 SKETCH_CHANNELS = 12  # 3 maps of 40x40, folded to 20x20
 SMALLEST_NOISE = 0.2  # below it the weight of the error no longer grows
 RIM_PX = 6  # over so many pixels inside the mask the result fades into the input
+# In use only these cells are decoded: the mask, and a cell around it where there is one.
+DECODED_ROWS, DECODED_COLUMNS = slice(5, 20), slice(1, 19)
+_FEWEST_WEIGHTS = 1_000_000  # of a U-Net that is worth the seconds which OpenVINO takes to load it
 
 
 def latent_mask() -> torch.Tensor:
@@ -62,6 +66,9 @@ def rim_mask() -> torch.Tensor:
     shrunk = 1 - F.max_pool2d(1 - mask, 2 * RIM_PX + 1, 1, RIM_PX)
     soft = F.avg_pool2d(F.pad(shrunk, [RIM_PX] * 4), 2 * RIM_PX + 1, 1)
     return (soft * mask)[0]
+
+
+Unet = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -178,22 +185,28 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
         faces = face_tokens[:, None].expand(-1, frames, -1, -1).to(tokens.dtype)
         return Conditions(spatial, torch.cat([tokens, faces], dim=2))
 
-    def denoise(self, noisy: torch.Tensor, level: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+    def denoise(
+        self, noisy: torch.Tensor, level: torch.Tensor, conditions: Conditions, unet: Unet | None = None
+    ) -> torch.Tensor:
         """Estimate the clean latents.
 
         Args:
             noisy: (B, F, 16, 20, 20).
             level: s of each sample (B,), 0 = clean, 1 = noise only.
             conditions: of the same frames.
+            unet: computes in place of this model's own U-Net, see `Networks.difference`.
 
         Returns:
             (B, F, 16, 20, 20) float32.
         """
-        dtype = self.unet.dtype
+        dtype = self.unet.dtype if unet is None else torch.float32
         stacked = torch.cat([noisy.to(dtype), conditions.spatial.to(dtype)], dim=2).transpose(1, 2)
         tokens = conditions.tokens.flatten(0, 1).to(dtype)
-        difference = self.unet(stacked, level * 1000, tokens).sample.transpose(1, 2).float()
-        return conditions.draft.float() + difference
+        difference = (unet or self._difference)(stacked, level * 1000, tokens)
+        return conditions.draft.float() + difference.transpose(1, 2).float()
+
+    def _difference(self, stacked: torch.Tensor, timestep: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        return self.unet(stacked, timestep, tokens, return_dict=False)[0]
 
     def loss(
         self,
@@ -229,6 +242,7 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
         steps: int,
         guidance: float = 1.0,
         unguided: Conditions | None = None,
+        unet: Unet | None = None,
     ) -> torch.Tensor:
         """Generate latents in a few steps.
 
@@ -238,15 +252,16 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
             steps: number of network passes (twice that with guidance).
             guidance: how far to go beyond what is generated without speech; 1 = off.
             unguided: the conditions without speech and sketch, needed when guidance is not 1.
+            unet: see `denoise`.
         """
         scheduler = FlowMatchEulerDiscreteScheduler()
         scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / steps, steps).tolist())
         latents = noise.float()
         for index, timestep in enumerate(scheduler.timesteps):
             level = scheduler.sigmas[index].to(latents.device).expand(len(latents))
-            clean = self.denoise(latents, level, conditions)
+            clean = self.denoise(latents, level, conditions, unet)
             if guidance != 1.0:
-                plain = self.denoise(latents, level, unguided)
+                plain = self.denoise(latents, level, unguided, unet)
                 clean = plain + guidance * (clean - plain)
             velocity = (latents - clean) / level.view(-1, 1, 1, 1, 1)
             latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
@@ -304,22 +319,50 @@ class References:
 
 
 @dataclass(frozen=True)
-class _Layout:
-    """A window of frames laid out for the generator, batch of one.
+class Drafts:
+    """What frames are drawn over.
 
     Attributes:
-        chosen: number of the reference that is nearest.
-        bent: uint8 (F, 160, 160, 3), the references bent to the wanted shape and mixed.
-        sketch: uint8 (F, 40, 40, 3).
-        images: (F, 3, 160, 160) in [-1, 1].
-        others: sketch, speech tokens and face tokens, as `LatentLipDiffusion.conditions` takes them.
+        pictures: uint8 (F, 160, 160, 3), the references bent to the wanted shapes and mixed.
+        sketches: uint8 (F, 40, 40, 3), the wanted shapes drawn.
+        latents: (F, 16, 20, 20) of the frames with the mouths of `pictures`.
     """
 
-    chosen: int
-    bent: np.ndarray
-    sketch: np.ndarray
-    images: torch.Tensor
-    others: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+    pictures: np.ndarray
+    sketches: np.ndarray
+    latents: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, frames: slice) -> Drafts:
+        return Drafts(self.pictures[frames], self.sketches[frames], self.latents[frames])
+
+    @classmethod
+    def join(cls, parts: Sequence[Drafts]) -> Drafts:
+        """One after another."""
+        return cls(
+            np.concatenate([part.pictures for part in parts]),
+            np.concatenate([part.sketches for part in parts]),
+            torch.cat([part.latents for part in parts]),
+        )
+
+
+@dataclass(frozen=True)
+class Running:
+    """How pictures are drawn.
+
+    Attributes:
+        backend: torch, openvino (on a CPU), or auto: openvino on a CPU for networks that are large enough.
+        window: frames that are drawn at once; OpenVINO's networks have a fixed size.
+        threads: CPU threads of each of OpenVINO's networks.
+        compiled: on a GPU, let PyTorch compile the networks.
+    """
+
+    backend: str = "torch"
+    window: int = 16
+    threads: int = 1
+    compiled: bool = False
 
 
 class LipSyncModel:
@@ -332,6 +375,7 @@ class LipSyncModel:
         generator: the inpainter with its speech model.
         mouth_shape: coefficients <-> points.
         device: where all of it computes.
+        running: how pictures are drawn; None = by PyTorch.
     """
 
     def __init__(
@@ -342,6 +386,7 @@ class LipSyncModel:
         generator: LatentLipDiffusion,
         mouth_shape: MouthShape,
         device: torch.device | str = "cpu",
+        running: Running | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.dtype = fast_dtype(self.device)
@@ -350,12 +395,23 @@ class LipSyncModel:
         self._voice_activity = voice_activity.to(self.device)
         # The small speech model stays in float32; pictures go through the fast format.
         self._speech = copy.deepcopy(generator.speech).to(self.device, torch.float32).eval()
+        running = running or Running()
+        # Before they are brought to the fast format: OpenVINO starts from the weights as they are.
+        accelerated = self._accelerated(autoencoder, generator, running)
         self._autoencoder = self._fast(autoencoder)
         self._generator = self._fast(generator)
+        self._compiled = running.compiled
+        self._networks = accelerated or self._torch_networks()
         self._rim = rim_mask().to(self.device)
 
     @classmethod
-    def load(cls, directory: str | Path, size: str = "lite", device: torch.device | str = "cpu") -> LipSyncModel:
+    def load(
+        cls,
+        directory: str | Path,
+        size: str = "lite",
+        device: torch.device | str = "cpu",
+        running: Running | None = None,
+    ) -> LipSyncModel:
         """Load `whisper_tiny_en_encoder/`, `voice_activity/`, `mouth_shape/` and the networks of the size.
 
         Raises:
@@ -369,6 +425,7 @@ class LipSyncModel:
             load_pretrained(LatentLipDiffusion, directory / size / "generator"),
             MouthShape.load(directory / "mouth_shape"),
             device,
+            running,
         )
 
     @property
@@ -377,15 +434,24 @@ class LipSyncModel:
         return self._speech
 
     @property
+    def is_accelerated(self) -> bool:
+        """Whether the pictures are drawn by other means than PyTorch."""
+        return not isinstance(self._networks, TorchNetworks)
+
+    @property
     def generator(self) -> LatentLipDiffusion:
         """The inpainter; the speech model inside it is not the one in use, see `speech_model`."""
         return self._generator
 
     def copy(self) -> LipSyncModel:
-        """A model whose speech model and generator can be changed while this one stays as it is; the rest is shared."""
+        """A model whose speech model and generator can be changed while this one stays as it is; the rest is shared.
+
+        Its pictures are drawn by PyTorch, which sees the changes.
+        """
         other = copy.copy(self)
         other._speech = copy.deepcopy(self._speech)
         other._generator = copy.deepcopy(self._generator)
+        other._networks = other._torch_networks()
         return other
 
     def hear(self, samples: np.ndarray) -> SpeechTrack:
@@ -421,7 +487,7 @@ class LipSyncModel:
         """
         images = self._images(references)
         known = torch.from_numpy(np.asarray(shapes, np.float32)).to(self.device, self.dtype)
-        tokens = self._generator.face_encoder(images[None], known[None])
+        tokens = self._generator.face_encoder(images[None].to(self.dtype), known[None])
         return References(references, points, images[None], tokens)
 
     @torch.inference_mode()
@@ -451,57 +517,125 @@ class LipSyncModel:
         Returns:
             uint8 (F, 160, 160, 3), unchanged outside the mask.
         """
-        layout = self._lay_out(window, references, points, speech, times)
-        draft = self._draft(layout.images, self._images(layout.bent))
-        conditions = self._generator.conditions(draft, *layout.others)
+        drafts = self.draft(window, references, points)
+        latents = self.draw(window, drafts, references, speech, times, steps, guidance, seed)
+        return self.render(window, drafts, latents)
+
+    @torch.inference_mode()
+    def unlikeness(self, window: np.ndarray, references: References) -> np.ndarray:
+        """How far the references (R,) differ from mouth windows uint8 (F, 160, 160, 3), see `unlikeness`."""
+        return unlikeness(self._images(window)[None], references.images)[0].cpu().numpy()
+
+    @torch.inference_mode()
+    def draft(
+        self, window: np.ndarray, references: References, points: np.ndarray, unlike: np.ndarray | None = None
+    ) -> Drafts:
+        """What frames are drawn over; each frame for itself, so windows that overlap need it only once.
+
+        Args:
+            window, references, points: as in `generate`.
+            unlike: see `unlikeness`, (R,) or for each frame (F, R); None = that of these frames.
+        """
+        unlike = self.unlikeness(window, references) if unlike is None else unlike
+        bent = bend_references(references.pictures, references.points, points, unlike)
+        return Drafts(bent, self.mouth_shape.sketch(points), self._draft_latents(window, self._images(bent)))
+
+    @torch.inference_mode()
+    def draw(
+        self,
+        window: np.ndarray,
+        drafts: Drafts,
+        references: References,
+        speech: SpeechTrack,
+        times: np.ndarray,
+        steps: int = 2,
+        guidance: float = 1.0,
+        seed: int = 1,
+    ) -> torch.Tensor:
+        """Latents (F, 16, 20, 20) float32 of the new mouths of successive frames; arguments as in `generate`."""
+        others = self._others(drafts, references, speech, times)
+        conditions = self._generator.conditions(drafts.latents[None], *others)
         unguided = None
         if guidance != 1.0:
             nothing = torch.zeros(1, dtype=torch.bool, device=self.device)
-            plain = self._draft(layout.images, references.images[:, layout.chosen])
-            unguided = self._generator.conditions(plain, *layout.others, nothing, nothing)
-        noise = shared_noise(len(window), draft.shape[2], seed).to(self.device)
-        latents = self._generator.sample(conditions, noise, steps, guidance, unguided)
-        decoded = self.decode(latents[0]).clamp(-1, 1)
+            chosen = int(self.unlikeness(window, references).argmin())
+            plain = self._draft_latents(window, references.images[0, chosen])
+            unguided = self._generator.conditions(plain[None], *others, nothing, nothing)
+        noise = shared_noise(len(window), drafts.latents.shape[1], seed).to(self.device)
+        return self._generator.sample(conditions, noise, steps, guidance, unguided, self._networks.difference)[0]
+
+    @torch.inference_mode()
+    def render(self, window: np.ndarray, drafts: Drafts, latents: torch.Tensor) -> np.ndarray:
+        """The frames uint8 (F, 160, 160, 3) with the new mouths of `draw`; each frame for itself."""
+        decoded = self._networks.decode(latents[:, :, DECODED_ROWS, DECODED_COLUMNS]).clamp(-1, 1)
         mouths = ((decoded + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-        return self._merge(window, restore_detail(mouths, layout.bent, layout.sketch[..., 1]))
+        return self._merge(window, drafts, mouths)
 
     @torch.no_grad()
     def conditions(
         self, window: np.ndarray, references: References, points: np.ndarray, speech: SpeechTrack, times: np.ndarray
     ) -> Conditions:
         """What the generator is told about a window of frames, to train it further; arguments as in `generate`."""
-        layout = self._lay_out(window, references, points, speech, times)
-        return self._generator.conditions(self._draft(layout.images, self._images(layout.bent)), *layout.others)
+        drafts = self.draft(window, references, points)
+        return self._generator.conditions(drafts.latents[None], *self._others(drafts, references, speech, times))
 
     @torch.no_grad()
     def encode(self, window: np.ndarray) -> torch.Tensor:
         """Latents (1, F, 16, 20, 20) float32 of mouth windows uint8 (F, 160, 160, 3)."""
-        return self._autoencoder.encode(self._images(window))[None].float()
+        return self._networks.encode(self._images(window))[None]
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Pixels (F, 3, 160, 160) float32, about [-1, 1], of latents (F, 16, 20, 20); differentiable."""
         return self._autoencoder.decode(latents.to(self.dtype)).float()
 
-    def _lay_out(
-        self, window: np.ndarray, references: References, points: np.ndarray, speech: SpeechTrack, times: np.ndarray
-    ) -> _Layout:
-        images = self._images(window)
-        unlike = unlikeness(images[None].float(), references.images.float())[0].cpu().numpy()
-        chosen = int(unlike.argmin())
-        bent = bend_references(references.pictures, references.points, points, unlike)
-        sketch = self.mouth_shape.sketch(points)
+    def _others(
+        self, drafts: Drafts, references: References, speech: SpeechTrack, times: np.ndarray
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Sketch, speech tokens and face tokens as `LatentLipDiffusion.conditions` takes them, batch of one."""
         heard = self._attend(speech, times).tokens.to(self.dtype)
-        return _Layout(chosen, bent, sketch, images, ((self._maps(sketch) / 255)[None], heard, references.tokens))
+        return (self._maps(drafts.sketches) / 255)[None], heard, references.tokens
 
-    def _draft(self, images: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """Latents (1, F, 16, 20, 20) of the frames (F, 3, 160, 160) with the mouth of the reference (F or 1, ...)."""
-        mixed = draft_pictures(images, reference, self._rim.to(self.dtype))
-        return self._autoencoder.encode(mixed.contiguous(memory_format=torch.channels_last))[None]
+    def _draft_latents(self, window: np.ndarray, reference: torch.Tensor) -> torch.Tensor:
+        """Latents (F, 16, 20, 20) float32 of the frames with the mouth of a reference (F or none, 3, 160, 160)."""
+        images = self._images(window)
+        return self._networks.encode(draft_pictures(images, reference, self._rim))
 
-    def _merge(self, window: np.ndarray, mouths: np.ndarray) -> np.ndarray:
-        """New mouths inside the mask, the window outside it; both uint8 (F, 160, 160, 3)."""
-        rim = self._rim[0, :, :, None].cpu().numpy()
-        return np.round(window + rim * (mouths.astype(np.float32) - window)).astype(np.uint8)
+    def _merge(self, window: np.ndarray, drafts: Drafts, mouths: np.ndarray) -> np.ndarray:
+        """New mouths uint8 (F, 120, 144, 3), as decoded, inside the mask, the window (F, 160, 160, 3) outside it."""
+        rows, columns = _scaled(DECODED_ROWS, CELL), _scaled(DECODED_COLUMNS, CELL)
+        fold = CELL * LATENT_SIDE // drafts.sketches.shape[1]
+        opening = drafts.sketches[:, _scaled(DECODED_ROWS, CELL // fold), _scaled(DECODED_COLUMNS, CELL // fold), 1]
+        mouths = restore_detail(mouths, drafts.pictures[:, rows, columns], opening)
+        rim = self._rim[0, rows, columns, None].cpu().numpy()
+        result, old = window.copy(), window[:, rows, columns]
+        # Half is added for the rounding: what is mixed is never negative.
+        result[:, rows, columns] = (old + (rim * (mouths.astype(np.float32) - old) + 0.5)).astype(np.uint8)
+        return result
+
+    def _accelerated(
+        self, autoencoder: MouthAutoencoder, generator: LatentLipDiffusion, running: Running
+    ) -> Networks | None:
+        """Networks that OpenVINO runs, where that is wanted and pays."""
+        weights = sum(parameter.numel() for parameter in generator.unet.parameters())
+        if self.device.type != "cpu" or running.backend == "torch":
+            return None
+        if running.backend == "auto" and weights < _FEWEST_WEIGHTS:
+            return None
+        from models.openvino_networks import OpenVinoNetworks
+
+        tokens = generator.speech.config.tokens_per_frame + generator.config.face_tokens
+        return OpenVinoNetworks(
+            copy.deepcopy(autoencoder).float(),
+            copy.deepcopy(generator.unet).float(),
+            (generator.unet.config.in_channels, tokens, generator.config.token_width),
+            running.window,
+            (DECODED_ROWS.stop - DECODED_ROWS.start, DECODED_COLUMNS.stop - DECODED_COLUMNS.start),
+            running.threads,
+        )
+
+    def _torch_networks(self) -> TorchNetworks:
+        compiled = self._compiled and self.device.type == "cuda"
+        return TorchNetworks(self._autoencoder, self._generator.unet, self.device, compiled)
 
     def _attend(self, speech: SpeechTrack, times: np.ndarray, resting: float | None = None) -> SpeechContext:
         """Tokens and shape of frames from the part of the sound that can influence them, batch of one."""
@@ -521,11 +655,16 @@ class LipSyncModel:
         return self._speech(features, phonemes, moved, activity=activity, resting=gap)
 
     def _maps(self, images: np.ndarray) -> torch.Tensor:
-        """uint8 (F, H, W, 3) -> (F, 3, H, W) in [0, 255]."""
-        return torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2).to(self.dtype)
+        """uint8 (F, H, W, 3) -> (F, 3, H, W) float32 in [0, 255]."""
+        return torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2).float()
 
     def _images(self, images: np.ndarray) -> torch.Tensor:
+        """uint8 (F, H, W, 3) -> (F, 3, H, W) float32 in [-1, 1]."""
         return (self._maps(images) / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
     def _fast(self, model: nn.Module) -> Any:
         return model.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def _scaled(cells: slice, factor: int) -> slice:
+    return slice(cells.start * factor, cells.stop * factor)

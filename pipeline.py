@@ -1,8 +1,8 @@
 """The whole way from a video and new speech to the video that speaks it: the only place where sound, faces, model and
 video meet.
 
-Frames run through five stages that work at the same time (decode, faces, generate, paste, encode), joined by bounded
-queues; nothing grows with the length of the video but the speech features (0.2 MB for each second of sound).
+Frames run through six stages that work at the same time (decode, faces, generate, render, paste, encode), joined by
+bounded queues; nothing grows with the length of the video but the speech features (0.2 MB for each second of sound).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,15 @@ import torch
 
 from adaptation import AdaptationReport, Budget, Skipped, adapt
 from audio_processor import load_audio
+from drawing import DrawingSettings, Drawn, draw_mouths, render_mouths
 from faces.compositor import composite
 from faces.detector import FaceDetector, FaceMesh
 from faces.footage import FPS, Footage, collect_footage, frames_at_25, spread_parts
-from faces.mouth_shape import mouth_opening
 from faces.mouth_windows import MouthFrame, UsableFace, mouth_windows, with_fades
 from faces.person import Person, with_person
 from faces.tracker import FaceChoice, FaceTracker, TrackerSettings
 from language_processor import LanguageProcessor, SpokenText, Utterance
-from latent_diffusion import LipSyncModel
+from latent_diffusion import LipSyncModel, Running
 from models.checkpoint import load_pretrained
 from models.phonemes import Phoneme
 from models.speech_track import SpeechTrack
@@ -37,8 +38,7 @@ from models.syncnet import WINDOW, SyncNetV2
 from options import Options, check_inputs, media_limits
 from preview import Preview, PreviewWriter
 from utils.config import Config, MediaLimits
-from utils.helpers import InputError, atomic_path
-from utils.overlap import OverlappingWindows
+from utils.helpers import InputError, atomic_path, available_cores, torch_threads
 from utils.stages import Stages
 from video_processor import (
     Frame,
@@ -136,7 +136,7 @@ class LipSyncPipeline:
         """
         weights = _ROOT / config.inference.weights_dir
         language = language or LanguageProcessor(weights, weights / config.size / "phonemes")
-        return cls(LipSyncModel.load(weights, size=config.size, device=device), config, language)
+        return cls(LipSyncModel.load(weights, config.size, device, _running(config)), config, language)
 
     def run(
         self,
@@ -233,6 +233,18 @@ def _usable_face(config: Config) -> UsableFace:
     return UsableFace(config.faces.min_face_px, config.faces.max_yaw_deg, config.faces.max_pitch_deg)
 
 
+def _drawing(config: Config, options: Options) -> DrawingSettings:
+    chosen = config.inference
+    return DrawingSettings(
+        options.steps, options.guidance, options.seed, chosen.mouth_gain, chosen.window, chosen.overlap
+    )
+
+
+def _running(config: Config) -> Running:
+    chosen = config.inference
+    return Running(chosen.backend, chosen.window, chosen.threads or max(1, available_cores() // 2), chosen.compile)
+
+
 class _Study:
     """Looks at parts of the input video and lets the model adapt to the person in it."""
 
@@ -310,7 +322,13 @@ class _Job:
         silence = np.zeros(round(_SILENCE_S * SAMPLE_RATE), np.float32)
         self._speech = self._model.hear(np.concatenate([samples, silence])).half().saying(said.phonemes)
         stages = Stages(
-            {"decode": self._decode, "faces": self._faces, "generate": self._generate, "paste": self._paste},
+            {
+                "decode": self._decode,
+                "faces": self._faces,
+                "generate": self._generate,
+                "render": self._render,
+                "paste": self._paste,
+            },
             depth=self._frames_within(
                 _QUEUE_BYTES, self._config.inference.queue_windows * self._config.inference.window
             ),
@@ -334,8 +352,10 @@ class _Job:
         counts: Counter[str | None] = Counter()
         seconds, total = 0.0, self._expected_frames()
         early = PreviewWriter(self._preview, self._info, audio, SYNTHETIC_MARK)
+        # What OpenVINO leaves to PyTorch is small, and each of the stages has a thread of its own.
+        alone = torch_threads(1) if self._model.is_accelerated else nullcontext()
         # Leaving the block in either way stops the stages first, then completes or removes the files.
-        with self._writer(audio, output) as writer, early, stages as results:
+        with alone, self._writer(audio, output) as writer, early, stages as results:
             self._notes = writer.notes
             for mouth, patch in results:
                 begun = time.perf_counter()
@@ -401,43 +421,11 @@ class _Job:
                 return
             yield frame
 
-    def _generate(self, frames: Iterator[tuple[MouthFrame, Person | None]]) -> Iterator[_NewMouth]:
-        """Frames with their new mouths in overlapping windows; each run of frames of one person starts afresh."""
-        run, speaker = None, None
-        for mouth, person in frames:
-            if person is not speaker and run is not None:
-                yield from run.finish()
-                run = None
-            if person is not None and run is None:
-                make, settings = self._window_maker(person), self._config.inference
-                run = OverlappingWindows(make, settings.window, settings.overlap)
-            speaker = person
-            yield from [(mouth, None)] if run is None else run.add(mouth)
-        if run is not None:
-            yield from run.finish()
+    def _generate(self, frames: Iterator[tuple[MouthFrame, Person | None]]) -> Iterator[Drawn]:
+        yield from draw_mouths(frames, self._model, self._speech, _drawing(self._config, self._options))
 
-    def _window_maker(self, person: Person) -> Callable[[list[MouthFrame]], np.ndarray]:
-        """A function that generates the mouths (F, 160, 160, 3) of up to `window` successive frames of a person."""
-        references = self._model.prepare_references(person.references, person.points, person.shapes)
-        shape, options = self._model.mouth_shape, self._options
-        resting = float(mouth_opening(person.neutral.mouth[None])[0])
-
-        def make(frames: list[MouthFrame]) -> np.ndarray:
-            times = np.array([frame.time for frame in frames])
-            base = shape.base(person.neutral, np.stack([frame.points for frame in frames]))
-            coefficients = self._config.inference.mouth_gain * self._model.predict_shape(self._speech, times, resting)
-            return self._model.generate(
-                np.stack([frame.window for frame in frames]),
-                references,
-                shape.parted(shape.decode(coefficients, base), base),
-                self._speech,
-                times,
-                steps=options.steps,
-                guidance=options.guidance,
-                seed=options.seed,
-            )
-
-        return make
+    def _render(self, frames: Iterator[Drawn]) -> Iterator[_NewMouth]:
+        yield from render_mouths(frames, self._model)
 
     def _paste(self, mouths: Iterator[_NewMouth]) -> Iterator[tuple[MouthFrame, Patch | None]]:
         for mouth, generated in mouths:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from faces.alignment import WINDOW_SIZE
-
 _FINE_PX = 2.5  # standard deviation of the filter that separates fine detail from the rest
 _MARGIN_PX = 5  # around the opening of the mouth, drawn by the generator alone: teeth and the lips' edges change there
 _SOFT_PX = 3.0
@@ -24,18 +22,18 @@ def restore_detail(generated: np.ndarray, draft: np.ndarray, opening: np.ndarray
     generated ones everywhere.
 
     Args:
-        generated: uint8 (F, 160, 160, 3).
-        draft: the reference bent to the same shape, uint8 (F, 160, 160, 3).
-        opening: coverage of the opening between the lips, uint8 (F, 40, 40).
+        generated: uint8 (F, H, W, 3), the mouth window or a part of it.
+        draft: the reference bent to the same shape, uint8 (F, H, W, 3).
+        opening: coverage of the opening between the lips, uint8 (F, h, w), smaller.
 
     Returns:
-        uint8 (F, 160, 160, 3).
+        uint8 (F, H, W, 3).
     """
     return np.stack([_restore(*pictures) for pictures in zip(generated, draft, opening, strict=True)])
 
 
 def _restore(generated: np.ndarray, draft: np.ndarray, opening: np.ndarray) -> np.ndarray:
-    large = cv2.resize(opening, (WINDOW_SIZE, WINDOW_SIZE), interpolation=cv2.INTER_LINEAR)
+    large = cv2.resize(opening, generated.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     grown = cv2.dilate(large, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _MARGIN_PX + 1,) * 2))
     inside = cv2.GaussianBlur(grown, (0, 0), _SOFT_PX).astype(np.float32)[..., None] / 255
     # One filter of the difference is the difference of the two filters.

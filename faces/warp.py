@@ -66,7 +66,8 @@ def bend_references(
         pictures: mouth windows (R, 160, 160, 3), uint8 or float32.
         sources: where lips and jaw are in them (R, P, 2), window px.
         target: where they shall be (T, P, 2), window px.
-        unlikeness: mean difference of each picture's surroundings to those of the frames (R,), in units of [-1, 1].
+        unlikeness: mean difference of each picture's surroundings to those of the frames, (R,) for all of them or
+            (T, R), in units of [-1, 1].
 
     Returns:
         (T, 160, 160, 3), of the pictures' type.
@@ -82,7 +83,7 @@ def bend_references(
 
 
 def _reference_weights(openings: np.ndarray, wanted: np.ndarray, unlikeness: np.ndarray) -> np.ndarray:
-    """(T, R), rows with the sum 1, smooth over time, of gaps between the lips (R,) and (T,) and unlikeness (R,)."""
+    """(T, R), rows with the sum 1, smooth over time, of the lips' gaps (R,) and (T,) and unlikeness (R,) or (T, R)."""
     distance = np.abs(wanted[:, None] - openings) / _OPENING_PX + unlikeness / _UNLIKE
     weights = np.exp(distance.min(1, keepdims=True) - distance)
     padded = np.pad(weights / weights.sum(1, keepdims=True), ((1, 1), (0, 0)), mode="edge")

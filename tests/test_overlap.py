@@ -15,7 +15,7 @@ def run(count: int, window: int, overlap: int) -> tuple[list[tuple[int, np.ndarr
     def make(items: list[int]) -> np.ndarray:
         pictures = np.array(items) + 10 * len(made)
         made.append(list(items))
-        return np.broadcast_to(pictures[:, None, None, None].astype(np.uint8), (len(items), 2, 2, 3))
+        return np.broadcast_to(pictures[:, None, None, None].astype(np.float32), (len(items), 2, 2, 3))
 
     windows = OverlappingWindows(make, window, overlap)
     result = [pair for item in range(count) for pair in windows.add(item)]
@@ -33,7 +33,7 @@ def test_each_item_comes_out_once_in_order(count: int, window: int, overlap: int
 def test_the_change_between_windows_is_gradual() -> None:
     result, made = run(14, 8, 2)
     assert made == [list(range(8)), list(range(6, 14))]
-    added = [int(picture[0, 0, 0]) - item for item, picture in result]
+    added = [round(float(picture[0, 0, 0])) - item for item, picture in result]
     assert added == [0] * 6 + [3, 7] + [10] * 6
 
 

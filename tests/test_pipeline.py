@@ -122,7 +122,7 @@ def test_a_portrait_speaks_for_as_long_as_the_sound(lip_sync: LipSyncPipeline, t
     assert summary.frames == summary.generated == 30 and summary.passed_through == {}
     assert np.allclose(times(summary.output), np.arange(30) / 25, atol=1e-3)
     assert sound_seconds(summary.output) == pytest.approx(1.2, abs=0.05)
-    assert set(summary.stages) == {"decode", "faces", "generate", "paste", "encode"}
+    assert set(summary.stages) == {"decode", "faces", "generate", "render", "paste", "encode"}
     assert summary.fps == pytest.approx(30 / summary.seconds)
 
 
@@ -247,7 +247,7 @@ def test_progress_counts_up_to_the_expected_number(lip_sync: LipSyncPipeline, tm
     assert seen == [(i, 30) for i in range(1, 31)]
 
 
-@pytest.mark.parametrize("stage", ["fitted_frames", "mouth_windows", "OverlappingWindows", "composite"])
+@pytest.mark.parametrize("stage", ["fitted_frames", "mouth_windows", "draw_mouths", "render_mouths", "composite"])
 def test_an_error_in_any_stage_ends_the_run_and_leaves_nothing(
     lip_sync: LipSyncPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:

@@ -230,6 +230,9 @@ class InferenceConfig(Section):
     references: PositiveInt
     seed: int
     queue_windows: PositiveInt
+    backend: Literal["auto", "torch", "openvino"]
+    threads: NonNegativeInt
+    compile: bool
     crf: int = Field(ge=0, le=51)
 
 

@@ -11,12 +11,12 @@ Item = TypeVar("Item")
 
 
 class OverlappingWindows(Generic[Item]):
-    """Takes items one by one and gives them back with the pictures that were made for them.
+    """Takes items one by one and gives them back with what was made for them.
 
     The last window of a run reaches back over items that are out already, so that it too has full length.
 
     Args:
-        make: makes the pictures, uint8 (N, H, W, 3), of N successive items, N up to `window`.
+        make: makes float arrays (N, ...) of N successive items, N up to `window`.
         window: items made at once.
         overlap: items that two windows share, less than `window`.
     """
@@ -29,7 +29,7 @@ class OverlappingWindows(Generic[Item]):
         self._overlap = overlap
         self._items: list[Item] = []  # the last ones, at most a window
         self._pending = 0  # how many of them are not out yet
-        self._tail: np.ndarray | None = None  # pictures made already, for the first of the pending items
+        self._tail: np.ndarray | None = None  # made already, for the first of the pending items
 
     def add(self, item: Item) -> list[tuple[Item, np.ndarray]]:
         """Take in an item; returns what became ready, in order."""
@@ -42,20 +42,21 @@ class OverlappingWindows(Generic[Item]):
         return self._next(keep=0) if self._pending else []
 
     def _next(self, keep: int) -> list[tuple[Item, np.ndarray]]:
-        """Make the pending pictures; the last `keep` of them wait for the cross-fade with the next window."""
+        """Make what is pending; the last `keep` of it wait for the cross-fade with the next window."""
         known = 0 if self._tail is None else len(self._tail)
-        pictures = self._tail
+        made = self._tail
         if self._pending > known:
-            pictures = self._make(self._items)[-self._pending :]
+            made = self._make(self._items)[-self._pending :]
             if known:
-                pictures = np.concatenate([cross_fade(self._tail, pictures[:known]), pictures[known:]])
+                made = np.concatenate([cross_fade(self._tail, made[:known]), made[known:]])
         ready = self._pending - keep
         items = self._items[len(self._items) - self._pending :][:ready]
-        self._tail, self._pending = (pictures[ready:] if keep else None), keep
-        return list(zip(items, pictures[:ready], strict=True))
+        self._tail, self._pending = (made[ready:] if keep else None), keep
+        return list(zip(items, made[:ready], strict=True))
 
 
 def cross_fade(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Pictures uint8 (N, H, W, 3) that go from the first window's to the second's over their N common frames."""
-    weight = (np.arange(1, len(first) + 1, dtype=np.float32) / (len(first) + 1))[:, None, None, None]
-    return (first * (1 - weight) + second * weight).round().astype(np.uint8)
+    """Float arrays (N, ...) that go from the first window's to the second's over their N common items."""
+    weight = np.arange(1, len(first) + 1, dtype=first.dtype) / (len(first) + 1)
+    weight = weight.reshape(-1, *[1] * (first.ndim - 1))
+    return first * (1 - weight) + second * weight

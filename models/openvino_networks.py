@@ -1,0 +1,289 @@
+"""The networks that draw pictures, run by OpenVINO on a CPU: the autoencoder in 8-bit integers, the U-Net in bfloat16.
+
+What is run is made from the PyTorch weights as they were loaded, and kept in the user's cache folder under a name that
+depends on the weights, so that only the first run on a machine pays for it.
+
+The autoencoder's convolutions compute in integers: weights with one scale per output channel, inputs with one range per
+convolution. The ranges are those of pictures of coloured 1/f noise, whose spectrum and contrast are those of
+photographs; a little beyond them is kept free.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import torch
+from openvino import opset13 as ops
+from openvino.frontend import FrontEndManager
+from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+from torch import nn
+
+from models.autoencoder import MouthAutoencoder
+from models.precision import fast_dtype
+from utils.helpers import atomic_path
+from utils.user_cache import user_cache
+
+FRAMES_AT_ONCE = 4  # frames that the autoencoder takes in one call
+_PICTURE = 160  # px, the mouth window
+_NOISE_PICTURES = 8
+_HEADROOM = 1.3  # how far beyond the measured range a value may lie before it is cut off
+_VERSION = 1  # of this file's way to make networks; part of the names in the cache
+_LOGGER = logging.getLogger(__name__)
+
+
+class OpenVinoNetworks:
+    """See `models.networks.Networks`. Loading goes on in the background; the first call of each network waits for it.
+
+    Args:
+        autoencoder: float32, on the CPU; it must not change afterwards.
+        unet: the same of the generator.
+        unet_inputs: channels of its input, tokens of a frame, width of a token.
+        window: frames that the U-Net takes at once; shorter windows are filled up.
+        decoded_cells: rows and columns of the latents that are decoded.
+        threads: CPU threads of one network.
+        keep: store what was made in the cache.
+    """
+
+    def __init__(
+        self,
+        autoencoder: MouthAutoencoder,
+        unet: nn.Module,
+        unet_inputs: tuple[int, int, int],
+        window: int,
+        decoded_cells: tuple[int, int],
+        threads: int = 1,
+        keep: bool = True,
+    ):
+        self.window = window
+        channels, tokens, width = unet_inputs
+        latents = autoencoder.config.latent_channels
+        side = _PICTURE // 8
+        picture = (FRAMES_AT_ONCE, 3, _PICTURE, _PICTURE)
+        shapes = [(1, channels, window, side, side), (1,), (window, tokens, width)]
+        makers = {
+            "encode": (autoencoder, lambda: _coder(autoencoder.encode, autoencoder, _noise_pictures()), [picture]),
+            "decode": (
+                autoencoder,
+                lambda: _coder(autoencoder.decode, autoencoder, _noise_latents(autoencoder, decoded_cells)),
+                [(FRAMES_AT_ONCE, latents, *decoded_cells)],
+            ),
+            "unet": (unet, lambda: _converted(_First(unet), [torch.zeros(shape) for shape in shapes]), shapes),
+        }
+        # One after another: tracing is not made for threads, and two cores are soon busy.
+        loader = ThreadPoolExecutor(1, thread_name_prefix="load-networks")
+        self._networks = {
+            name: loader.submit(_network, name, module, make, inputs, threads, keep)
+            for name, (module, make, inputs) in makers.items()
+        }
+        loader.shutdown(wait=False)
+
+    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
+        return self._in_parts("encode", pictures)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        return self._in_parts("decode", latents)
+
+    def difference(self, stacked: torch.Tensor, timestep: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        frames = stacked.shape[2]
+        missing = self.window - frames
+        if missing < 0 or len(stacked) != 1:
+            raise ValueError(f"{len(stacked)} windows of {frames} frames, but the U-Net takes one of {self.window}.")
+        if missing:
+            stacked = torch.cat([stacked, stacked[:, :, -1:].expand(-1, -1, missing, -1, -1)], dim=2)
+            tokens = torch.cat([tokens, tokens[-1:].expand(missing, -1, -1)])
+        return self._networks["unet"].result()(stacked, timestep, tokens)[:, :, :frames]
+
+    def _in_parts(self, name: str, images: torch.Tensor) -> torch.Tensor:
+        network, results = self._networks[name].result(), []
+        for part in images.split(FRAMES_AT_ONCE):
+            missing = FRAMES_AT_ONCE - len(part)
+            filled = torch.cat([part, part[-1:].expand(missing, -1, -1, -1)]) if missing else part
+            results.append(network(filled)[: len(part)])
+        return torch.cat(results)
+
+
+class _Network:
+    """One compiled network, callable from any thread."""
+
+    def __init__(self, compiled: openvino.CompiledModel):
+        self._request = compiled.create_infer_request()
+        self._lock = threading.Lock()
+
+    def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
+        values = [np.ascontiguousarray(value.detach().float().numpy()) for value in inputs]
+        with self._lock:
+            self._request.infer(values, share_inputs=True)
+            return torch.from_numpy(self._request.get_output_tensor(0).data.copy())
+
+
+class _First(nn.Module):
+    """A U-Net that returns a tensor instead of a table."""
+
+    def __init__(self, unet: nn.Module):
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, stacked: torch.Tensor, timestep: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        return self.unet(stacked, timestep, tokens, return_dict=False)[0]
+
+
+class _Method(nn.Module):
+    """One method of a module as a module."""
+
+    def __init__(self, method: Callable[[torch.Tensor], torch.Tensor], owner: nn.Module):
+        super().__init__()
+        self.owner = owner
+        self._method = method
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._method(x)
+
+
+def _network(
+    name: str, module: nn.Module, make: Callable[[], openvino.Model], shapes: Sequence[tuple], threads: int, keep: bool
+) -> _Network:
+    """The compiled network, from the cache where it is there."""
+    core, settings = openvino.Core(), _settings(threads)
+    file = _cache_file(core, name, module, shapes, settings) if keep else None
+    if file is not None and (compiled := _from_cache(core, file, settings)) is not None:
+        return _Network(compiled)
+    model = make()
+    for port, shape in zip(model.inputs, shapes, strict=True):
+        port.get_tensor().set_names({port.get_any_name() if port.names else f"input{port.index}"})
+        port.get_node().set_partial_shape(openvino.PartialShape(list(shape)))
+    model.validate_nodes_and_infer_types()
+    compiled = core.compile_model(model, "CPU", settings)
+    if file is not None:
+        _into_cache(compiled, file)
+    return _Network(compiled)
+
+
+def _settings(threads: int) -> dict[str, Any]:
+    """Of one network. Unpinned: pinned to the first core, two networks of one thread each would share it."""
+    low = fast_dtype("cpu") == torch.bfloat16
+    return {
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,
+        "INFERENCE_PRECISION_HINT": "bf16" if low else "f32",
+    }
+
+
+def _cache_file(
+    core: openvino.Core, name: str, module: nn.Module, shapes: Sequence[tuple], settings: dict[str, Any]
+) -> Path | None:
+    """Where such a network is kept; None where nothing can be kept."""
+    folder = user_cache("networks")
+    if folder is None:
+        return None
+    digest = hashlib.sha256()
+    machine = core.get_property("CPU", "FULL_DEVICE_NAME")
+    digest.update(repr((_VERSION, openvino.get_version(), machine, list(shapes), settings)).encode())
+    for key, value in module.state_dict().items():
+        digest.update(key.encode() + value.detach().float().contiguous().numpy().tobytes())
+    return folder / f"{name}-{digest.hexdigest()[:32]}.blob"
+
+
+def _from_cache(core: openvino.Core, file: Path, settings: dict[str, Any]) -> openvino.CompiledModel | None:
+    try:
+        return core.import_model(io.BytesIO(file.read_bytes()), "CPU", settings)
+    except FileNotFoundError:
+        return None
+    except (OSError, RuntimeError) as error:  # cut off, or of another build: it is made again
+        _LOGGER.warning("The cached network %s cannot be used (%s); it is made again.", file, error)
+        return None
+
+
+def _into_cache(compiled: openvino.CompiledModel, file: Path) -> None:
+    try:
+        with atomic_path(file) as temporary:
+            temporary.write_bytes(compiled.export_model().getvalue())
+    except (OSError, ValueError, RuntimeError) as error:
+        _LOGGER.warning("The network cannot be kept in %s (%s); the next start takes longer.", file.parent, error)
+
+
+def _converted(module: nn.Module, inputs: Sequence[torch.Tensor]) -> openvino.Model:
+    """The network in OpenVINO's form, for inputs of these shapes."""
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # sizes are fixed on purpose
+        traced = torch.jit.freeze(torch.jit.trace(module.eval(), tuple(inputs), check_trace=False))
+    # Not openvino.convert_model: it reports its use to a server, and takes twice as long.
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    decoder = TorchScriptPythonDecoder(traced, example_input=tuple(inputs))  # the frontend does not keep it alive
+    model = frontend.convert(frontend.load(decoder))
+    for port, value in zip(model.inputs, inputs, strict=True):
+        port.get_node().set_element_type(openvino.Type.f32)
+        port.get_node().set_partial_shape(openvino.PartialShape(list(value.shape)))
+    model.validate_nodes_and_infer_types()
+    return model
+
+
+def _coder(
+    method: Callable[[torch.Tensor], torch.Tensor], owner: nn.Module, examples: torch.Tensor
+) -> openvino.Model:
+    """One direction of the autoencoder; in integers where the CPU multiplies them fast."""
+    model = _converted(_Method(method, owner), [examples[:FRAMES_AT_ONCE]])
+    return model if fast_dtype("cpu") == torch.float32 else _in_integers(model, examples)
+
+
+def _in_integers(model: openvino.Model, examples: torch.Tensor) -> openvino.Model:
+    """The model with convolutions in 8 bits, all but the first and the last one: they cost little and show most."""
+    chosen = [node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"][1:-1]
+    ranges = _ranges(model, [node.input_value(0) for node in chosen], examples)
+    for node, (low, high) in zip(chosen, ranges, strict=True):
+        limited = ops.fake_quantize(node.input_value(0), low, high, low, high, 256)
+        weights = node.input_value(1).get_node().get_data().astype(np.float32)
+        largest = np.maximum(np.abs(weights).max(axis=(1, 2, 3), keepdims=True), 1e-8)
+        rounded = ops.fake_quantize(ops.constant(weights), -largest, largest, -largest, largest, 255)
+        node.input(0).replace_source_output(limited.output(0))
+        node.input(1).replace_source_output(rounded.output(0))
+    model.validate_nodes_and_infer_types()
+    return model
+
+
+def _ranges(
+    model: openvino.Model, outputs: Sequence[openvino.Output], examples: torch.Tensor
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Smallest and largest value at some places within the model, with room to spare."""
+    watched = openvino.Model(list(outputs), model.get_parameters(), "watched")
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    request = openvino.Core().compile_model(watched, "CPU", settings).create_infer_request()
+    ranges = np.zeros((len(outputs), 2), np.float32)
+    for part in examples.split(FRAMES_AT_ONCE):
+        request.infer([part.numpy()])
+        for index in range(len(outputs)):
+            values = request.get_output_tensor(index).data
+            ranges[index] = min(ranges[index, 0], values.min()), max(ranges[index, 1], values.max())
+    return [(low * _HEADROOM, high * _HEADROOM) for low, high in ranges]
+
+
+@cache
+def _noise_pictures() -> torch.Tensor:
+    """Pictures (N, 3, 160, 160) in [-1, 1] of coloured noise whose spectrum falls like that of photographs."""
+    random = np.random.default_rng(0)
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(_PICTURE), np.fft.rfftfreq(_PICTURE), indexing="ij"))
+    frequency[0, 0] = 1.0
+    white = random.normal(size=(_NOISE_PICTURES, 3, _PICTURE, _PICTURE))
+    noise = np.fft.irfft2(np.fft.rfft2(white) / frequency, s=(_PICTURE, _PICTURE))
+    noise /= noise.std(axis=(1, 2, 3), keepdims=True)
+    mixed = 0.3 * noise + 0.7 * noise.mean(axis=1, keepdims=True)  # channels differ less than places
+    contrast = random.uniform(0.2, 0.6, (_NOISE_PICTURES, 1, 1, 1))
+    brightness = random.uniform(-0.6, 0.6, (_NOISE_PICTURES, 3, 1, 1))
+    return torch.from_numpy(np.clip(contrast * mixed + brightness, -1, 1).astype(np.float32))
+
+
+def _noise_latents(autoencoder: MouthAutoencoder, cells: tuple[int, int]) -> torch.Tensor:
+    """Latents (N, 16, rows, columns) of the same pictures."""
+    with torch.no_grad():
+        return autoencoder.encode(_noise_pictures())[:, :, : cells[0], : cells[1]].contiguous()
