@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--mode", choices=tuple(_MODES), default="cli")
     mode, rest = parser.parse_known_args(arguments)
     try:
-        module = importlib.import_module(_MODES[mode.mode])  # loads large libraries, which takes seconds
+        module = importlib.import_module(_MODES[mode.mode])
     except ModuleNotFoundError as error:
         print(f"error: --mode {mode.mode} needs the package {error.name}: see requirements.txt.", file=sys.stderr)
         return 2

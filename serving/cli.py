@@ -10,16 +10,18 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from language_processor import LanguageProcessor, SpokenText
 from options import CODECS, FITS, RESTS, Options, check_inputs
-from pipeline import LipSyncPipeline, Summary
 from serving.spoken_text import describe_voice, list_voices, read_text
 from utils.config import Config, InferenceConfig, load_config
 from utils.helpers import InputError, parse_seconds, resolve_device
+
+if TYPE_CHECKING:
+    from pipeline import Summary
 
 OK, UNEXPECTED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 CONFIG = Path(__file__).resolve().parent.parent / "model_config.yaml"
@@ -204,6 +206,8 @@ def _run(arguments: argparse.Namespace) -> Summary:
     # Before any sound is made and the networks are loaded.
     check_inputs(arguments.video, arguments.audio, arguments.output, options, config.media)
     processor = _checked_processor(arguments, spoken, config)
+    from pipeline import LipSyncPipeline  # loads large libraries, which takes seconds
+
     pipeline = LipSyncPipeline.load(config, resolve_device(arguments.device), processor)
     if options.adapt:
         print(f"Adapting to the person, at most {options.adapt:g} s.", file=sys.stderr, flush=True)

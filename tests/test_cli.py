@@ -192,3 +192,14 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(number: int, tiny_weights: Path
     assert process.returncode == 130
     assert "Stopped" in err and "Traceback" not in err
     assert not any(results.iterdir())
+
+
+def test_help_and_refusals_do_not_load_the_large_libraries(tmp_path: Path) -> None:
+    script = (
+        "import sys, app\n"
+        "try:\n    app.main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'diffusers', 'transformers')))"
+    )
+    for arguments in (["--help"], ["--video", "none.mp4", "--audio", "none.wav", "--output", str(tmp_path / "o.mp4")]):
+        done = subprocess.run([sys.executable, "-c", script, *arguments], cwd=REPO, capture_output=True, check=False)
+        assert done.returncode == 0, done.stdout
