@@ -16,7 +16,7 @@ from faces.mouth_shape import mouth_opening
 from faces.mouth_windows import MouthFrame
 from faces.person import Person
 from latent_diffusion import Drafts, LipSyncModel
-from models.speech_track import SpeechTrack
+from models.speech_track import Speech
 from utils.overlap import OverlappingWindows
 
 
@@ -61,7 +61,7 @@ class Drawn:
 def draw_mouths(
     frames: Iterable[tuple[MouthFrame, Person | None]],
     model: LipSyncModel,
-    speech: SpeechTrack,
+    speech: Speech,
     settings: DrawingSettings,
 ) -> Iterator[Drawn]:
     """Draw the mouths of all frames with a person; each run of frames of one person starts afresh.
@@ -118,7 +118,7 @@ class _WindowMaker:
         person: who is seen.
     """
 
-    def __init__(self, model: LipSyncModel, speech: SpeechTrack, settings: DrawingSettings, person: Person):
+    def __init__(self, model: LipSyncModel, speech: Speech, settings: DrawingSettings, person: Person):
         self._model, self._speech, self._settings, self._person = model, speech, settings, person
         self._references = model.prepare_references(person.references, person.points, person.shapes)
         self._resting = float(mouth_opening(person.neutral.mouth[None])[0])

@@ -31,10 +31,12 @@ from models.audio_encoder import SpeechEncoder
 from models.autoencoder import MouthAutoencoder
 from models.checkpoint import load_pretrained
 from models.face_encoder import FaceEncoder
+from models.lazy_speech import LazySpeech
 from models.networks import Networks, TorchNetworks
+from models.phonemes import Phoneme
 from models.precision import fast_dtype
 from models.speech_model import SpeechContext, SpeechModel
-from models.speech_track import SpeechTrack
+from models.speech_track import Speech, SpeechTrack
 from models.temporal_encoder import STEP_RATE
 from models.voice_activity import VoiceActivity
 
@@ -458,9 +460,13 @@ class LipSyncModel:
         """Listen to a whole sound: mono (N,) at 16 kHz, any level."""
         return SpeechTrack(self._speech_encoder.features(samples), self._voice_activity.track(samples))
 
+    def hear_lazily(self, samples: np.ndarray, phonemes: Sequence[Phoneme] = ()) -> LazySpeech:
+        """The same, computed as it is needed; memory holds little more than the samples, which may be float16."""
+        return LazySpeech(self._speech_encoder, self._voice_activity, samples, phonemes)
+
     @torch.inference_mode()
     def predict_shape(
-        self, speech: SpeechTrack, times: np.ndarray, resting: float | None = None, block: int = 500
+        self, speech: Speech, times: np.ndarray, resting: float | None = None, block: int = 500
     ) -> np.ndarray:
         """Mouth shape of frames.
 
@@ -496,7 +502,7 @@ class LipSyncModel:
         window: np.ndarray,
         references: References,
         points: np.ndarray,
-        speech: SpeechTrack,
+        speech: Speech,
         times: np.ndarray,
         steps: int = 2,
         guidance: float = 1.0,
@@ -546,7 +552,7 @@ class LipSyncModel:
         window: np.ndarray,
         drafts: Drafts,
         references: References,
-        speech: SpeechTrack,
+        speech: Speech,
         times: np.ndarray,
         steps: int = 2,
         guidance: float = 1.0,
@@ -573,7 +579,7 @@ class LipSyncModel:
 
     @torch.no_grad()
     def conditions(
-        self, window: np.ndarray, references: References, points: np.ndarray, speech: SpeechTrack, times: np.ndarray
+        self, window: np.ndarray, references: References, points: np.ndarray, speech: Speech, times: np.ndarray
     ) -> Conditions:
         """What the generator is told about a window of frames, to train it further; arguments as in `generate`."""
         drafts = self.draft(window, references, points)
@@ -589,7 +595,7 @@ class LipSyncModel:
         return self._autoencoder.decode(latents.to(self.dtype)).float()
 
     def _others(
-        self, drafts: Drafts, references: References, speech: SpeechTrack, times: np.ndarray
+        self, drafts: Drafts, references: References, speech: Speech, times: np.ndarray
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Sketch, speech tokens and face tokens as `LatentLipDiffusion.conditions` takes them, batch of one."""
         heard = self._attend(speech, times).tokens.to(self.dtype)
@@ -637,12 +643,13 @@ class LipSyncModel:
         compiled = self._compiled and self.device.type == "cuda"
         return TorchNetworks(self._autoencoder, self._generator.unet, self.device, compiled)
 
-    def _attend(self, speech: SpeechTrack, times: np.ndarray, resting: float | None = None) -> SpeechContext:
+    def _attend(self, speech: Speech, times: np.ndarray, resting: float | None = None) -> SpeechContext:
         """Tokens and shape of frames from the part of the sound that can influence them, batch of one."""
         margin = self._speech.context_steps + self._speech.config.tokens_per_frame
+        ahead = margin if speech.ahead is None else min(margin, speech.ahead)
         last = max(len(speech) - 1, 0)
         first = int(np.clip(np.floor(times.min() * STEP_RATE) - margin, 0, last))
-        stop = int(np.clip(np.ceil(times.max() * STEP_RATE) + margin, first + 1, len(speech)))
+        stop = int(np.clip(np.ceil(times.max() * STEP_RATE) + ahead, first + 1, len(speech)))
         part = speech.part(first, stop)
         features, activity, moved = (
             torch.from_numpy(np.asarray(values, np.float32)[None]).to(self.device)

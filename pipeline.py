@@ -2,7 +2,7 @@
 video meet.
 
 Frames run through six stages that work at the same time (decode, faces, generate, render, paste, encode), joined by
-bounded queues; nothing grows with the length of the video but the speech features (0.2 MB for each second of sound).
+bounded queues; nothing grows with the length of the video but the samples of the sound (32 KB for each second).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from faces.tracker import FaceChoice, FaceTracker, TrackerSettings
 from language_processor import LanguageProcessor, SpokenText, Utterance
 from latent_diffusion import LipSyncModel, Running
 from models.checkpoint import load_pretrained
+from models.lazy_speech import LazySpeech
 from models.phonemes import Phoneme
-from models.speech_track import SpeechTrack
 from models.syncnet import WINDOW, SyncNetV2
 from options import Options, check_inputs, media_limits
 from preview import Preview, PreviewWriter
@@ -310,17 +310,17 @@ class _Job:
         self._tracker = _face_tracker(detector, mesh, config, options)
         self._limits = media_limits(config.media)
         self._info: VideoInfo
-        self._speech: SpeechTrack
+        self._speech: LazySpeech
         self._speech_end = 0.0  # seconds
         self._notes: tuple[str, ...] = ()
 
     def run(self, video: Path, said: Utterance, output: Path, progress: ProgressCallback, started: float) -> Summary:
         """See `LipSyncPipeline.run`; `started` is the clock's value at its start."""
         self._info = probe_video(video, self._limits)
-        samples = load_audio(said.audio, SAMPLE_RATE, self._limits)
+        samples = load_audio(said.audio, SAMPLE_RATE, self._limits, np.float16)
         self._speech_end = len(samples) / SAMPLE_RATE
-        silence = np.zeros(round(_SILENCE_S * SAMPLE_RATE), np.float32)
-        self._speech = self._model.hear(np.concatenate([samples, silence])).half().saying(said.phonemes)
+        silence = np.zeros(round(_SILENCE_S * SAMPLE_RATE), samples.dtype)
+        self._speech = self._model.hear_lazily(np.concatenate([samples, silence]), said.phonemes)
         stages = Stages(
             {
                 "decode": self._decode,

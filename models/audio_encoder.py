@@ -59,18 +59,42 @@ def _filters() -> torch.Tensor:
     return torch.from_numpy(filters.T.astype(np.float32))
 
 
-def _log_power(samples: torch.Tensor) -> torch.Tensor:
-    """log10 mel power (80, M) of samples (N,), N a multiple of the hop, M = N / 160; frame m is centred at m * 160."""
-    frames = samples.numel() // HOP
-    padded = functional.pad(samples[None], (FFT_SIZE // 2, FFT_SIZE // 2), mode="reflect")[0]
+def mel_frames(count: int) -> int:
+    """Frames of the spectrogram of so many samples: two for each feature step, the last one filled up with silence."""
+    return 2 * -(-count // STEP)
+
+
+def log_power(samples: np.ndarray, first: int, stop: int) -> torch.Tensor:
+    """log10 mel power (80, stop - first) of a part of a sound (N,), any float type; frame m is centred at m * 160.
+
+    Args:
+        samples: the whole sound, at least one sample.
+        first, stop: frames, within 0 and `mel_frames(N)`.
+    """
+    half, end = FFT_SIZE // 2, mel_frames(len(samples)) * HOP
+    low, high = first * HOP - half, (stop - 1) * HOP + half
+    piece = torch.from_numpy(np.asarray(samples[max(low, 0) : max(high, 0)], np.float32))
+    # Silence up to the end of the last step, then the sound mirrored at both ends.
+    piece = functional.pad(piece, (0, min(high, end) - max(low, 0) - len(piece)))
+    piece = functional.pad(piece[None], (max(-low, 0), max(high - end, 0)), mode="reflect")[0]
     window = torch.hann_window(FFT_SIZE)
-    chunks = []
-    for start in range(0, frames, MEL_CHUNK):
-        stop = min(start + MEL_CHUNK, frames)
-        piece = padded[start * HOP : (stop - 1) * HOP + FFT_SIZE]
-        spectrum = torch.stft(piece, FFT_SIZE, HOP, window=window, center=False, return_complex=True)
-        chunks.append((_filters() @ spectrum.abs().square()).clamp_min(1e-10).log10())
-    return torch.cat(chunks, dim=1)
+    spectrum = torch.stft(piece, FFT_SIZE, HOP, window=window, center=False, return_complex=True)
+    return (_filters() @ spectrum.abs().square()).clamp_min(1e-10).log10()
+
+
+def speech_gain(samples: np.ndarray) -> float:
+    """log10 power that brings the loud parts of the speech in a sound (N,) to one level."""
+    frames = mel_frames(len(samples))
+    starts = range(0, frames, MEL_CHUNK)
+    loudest = [log_power(samples, start, min(start + MEL_CHUNK, frames)).amax(dim=0).numpy() for start in starts]
+    # The 95th percentile over time finds the loud parts of speech among pauses, but not a single click.
+    level = float(np.percentile(np.concatenate(loudest), 95))
+    return min(SPEECH_LEVEL - level, MAX_GAIN)
+
+
+def levelled(power: torch.Tensor, gain: float) -> torch.Tensor:
+    """What the encoder takes, of log10 mel power and `speech_gain`."""
+    return ((power + gain).clamp_min(FLOOR) + 4.0) / 4.0
 
 
 def log_mel(samples: np.ndarray | torch.Tensor) -> torch.Tensor:
@@ -83,16 +107,13 @@ def log_mel(samples: np.ndarray | torch.Tensor) -> torch.Tensor:
         (80, M) float32 at 100 Hz, M = 2 * ceil(N / 320); frame m is centred at m / 100 s. Silence is -0.625,
         loud speech about 1.25. (0 frames for an empty sound.)
     """
-    samples = torch.as_tensor(np.asarray(samples, dtype=np.float32))
-    missing = -samples.numel() % STEP
-    samples = functional.pad(samples, (0, missing))
-    if samples.numel() == 0:
+    samples = np.asarray(samples, dtype=np.float32)
+    frames = mel_frames(len(samples))
+    if frames == 0:
         return torch.zeros(MEL_BANDS, 0)
-    power = _log_power(samples)
-    # The 95th percentile over time finds the loud parts of speech among pauses, but not a single click.
-    level = float(np.percentile(power.amax(dim=0).numpy(), 95))
-    gain = min(SPEECH_LEVEL - level, MAX_GAIN)
-    return ((power + gain).clamp_min(FLOOR) + 4.0) / 4.0
+    gain, starts = speech_gain(samples), range(0, frames, MEL_CHUNK)
+    parts = [levelled(log_power(samples, start, min(start + MEL_CHUNK, frames)), gain) for start in starts]
+    return torch.cat(parts, dim=1)
 
 
 class SpeechEncoder(nn.Module):
@@ -149,11 +170,16 @@ class SpeechEncoder(nn.Module):
         starts = range(0, steps, CORE_STEPS)
         for first in range(0, len(starts), batch):
             group = starts[first : first + batch]
-            hidden = self.hidden_states(torch.stack([speech_window(mel, start) for start in group]))
-            kept = (hidden[:, MARGIN_STEPS : MARGIN_STEPS + CORE_STEPS] - self.mean) / self.std
-            for start, part in zip(group, kept.cpu().numpy(), strict=True):
+            kept = self.core_features(torch.stack([speech_window(mel, start) for start in group]))
+            for start, part in zip(group, kept, strict=True):
                 result[start : start + CORE_STEPS] = part[: steps - start]
         return result
+
+    @torch.inference_mode()
+    def core_features(self, windows: torch.Tensor) -> np.ndarray:
+        """Features (B, 100, 5, 384) float32 of the kept parts of mel windows (B, 80, 400), see `speech_window`."""
+        hidden = self.hidden_states(windows)
+        return ((hidden[:, MARGIN_STEPS : MARGIN_STEPS + CORE_STEPS] - self.mean) / self.std).cpu().numpy()
 
     def hidden_states(self, mel: torch.Tensor) -> torch.Tensor:
         """All hidden states of mel windows (B, 80, 2 * S) with S up to 500 steps -> (B, S, layers + 1, width)."""
@@ -175,9 +201,15 @@ class SpeechEncoder(nn.Module):
         return torch.stack([state.float() for state in states], dim=2)
 
 
-def speech_window(mel: torch.Tensor, start: int) -> torch.Tensor:
-    """Mel frames (80, 400) of the window whose kept part begins at feature step `start`, silence around the sound."""
-    first, last = 2 * (start - MARGIN_STEPS), 2 * (start - MARGIN_STEPS + WINDOW_STEPS)
+def speech_window(mel: torch.Tensor, start: int, origin: int = 0) -> torch.Tensor:
+    """Mel frames (80, 400) of the window whose kept part begins at feature step `start`, silence around the sound.
+
+    Args:
+        mel: the sound's frames (80, M), from frame `origin` on.
+        start: step.
+        origin: frame.
+    """
+    first, last = (2 * (start - MARGIN_STEPS + steps) - origin for steps in (0, WINDOW_STEPS))
     window = torch.full((mel.shape[0], last - first), (FLOOR + 4.0) / 4.0)
     low, high = max(first, 0), min(last, mel.shape[1])
     window[:, low - first : high - first] = mel[:, low:high]

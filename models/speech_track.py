@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import numpy as np
 
-from models.phonemes import Phoneme, phoneme_track
+
+class Speech(Protocol):
+    """What is said, at 50 steps a second: known as a whole, or heard bit by bit.
+
+    Attributes:
+        ahead: steps after a frame that may be asked for; None = any.
+    """
+
+    ahead: int | None
+
+    def __len__(self) -> int:
+        """Steps of the whole sound."""
+        ...
+
+    def part(self, first: int, stop: int) -> SpeechTrack:
+        """Steps from `first` up to, not including, `stop`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -23,6 +39,7 @@ class SpeechTrack:
     features: np.ndarray
     activity: np.ndarray
     phonemes: np.ndarray | None = None
+    ahead: ClassVar[int | None] = None
 
     def __post_init__(self) -> None:
         if len(self.features) != len(self.activity):
@@ -37,11 +54,3 @@ class SpeechTrack:
         """Steps from `first` up to, not including, `stop`."""
         phonemes = None if self.phonemes is None else self.phonemes[first:stop]
         return SpeechTrack(self.features[first:stop], self.activity[first:stop], phonemes)
-
-    def half(self) -> SpeechTrack:
-        """The same in float16: half the memory for hours of sound."""
-        return replace(self, features=self.features.astype(np.float16), activity=self.activity.astype(np.float16))
-
-    def saying(self, phonemes: Sequence[Phoneme]) -> SpeechTrack:
-        """The same, and what is said when; no phonemes at all = not known."""
-        return replace(self, phonemes=phoneme_track(phonemes, len(self)) if phonemes else None)

@@ -22,6 +22,7 @@ from utils.helpers import InputError
 SAMPLE_RATE = 16000
 BLOCK, CONTEXT = 512, 64  # samples
 BLOCKS_AT_ONCE = 4096  # so that memory stays small for hours of sound
+Memory = tuple[torch.Tensor, torch.Tensor]
 SPEECH_RMS = 0.1  # of the loud parts of speech after levelling
 MAX_GAIN = 100.0  # 40 dB, as for the speech features
 
@@ -67,23 +68,31 @@ class VoiceActivity(nn.Module):
             (T,) float32 in [0, 1], T = ceil(N / 320): steps of the same times as the speech features.
         """
         samples = np.asarray(samples, np.float32)
-        steps = -(-len(samples) * int(STEP_RATE) // SAMPLE_RATE)
+        steps = step_count(len(samples))
         if steps == 0:
             return np.zeros(0, np.float32)
         device = self.conv1.weight.device
-        chances = self.blocks(torch.from_numpy(samples * _gain(samples)).to(device)).cpu().numpy()
-        centres = (np.arange(len(chances)) + 0.5) * BLOCK / SAMPLE_RATE
-        return np.interp((np.arange(steps) + 0.5) / STEP_RATE, centres, chances).astype(np.float32)
+        chances = self.blocks(torch.from_numpy(samples * loudness_gain(samples)).to(device)).cpu().numpy()
+        return at_steps(chances, 0, steps)
 
     def blocks(self, samples: torch.Tensor) -> torch.Tensor:
         """Chance of speech in each block of 512 samples: (N,) -> (ceil(N / 512),)."""
         samples = F.pad(samples, (CONTEXT, -len(samples) % BLOCK))
-        blocks = samples.unfold(0, CONTEXT + BLOCK, BLOCK)
         state, parts = None, []
-        for part in blocks.split(BLOCKS_AT_ONCE):
-            hidden, state = self.lstm_cell(self._features(part)[None], state)
-            parts.append(torch.sigmoid(self.final_conv(hidden[0].relu()[:, :, None])).flatten())
+        for part in samples.unfold(0, CONTEXT + BLOCK, BLOCK).split(BLOCKS_AT_ONCE):
+            chances, state = self.listen(part, state)
+            parts.append(chances)
         return torch.cat(parts)
+
+    def listen(self, blocks: torch.Tensor, state: Memory | None) -> tuple[torch.Tensor, Memory]:
+        """Chance of speech (B,) in successive blocks (B, 576), and what to remember for the next ones.
+
+        Args:
+            blocks: levelled samples, each with the 64 before it.
+            state: what the call for the blocks before returned; None at the start of a sound.
+        """
+        hidden, state = self.lstm_cell(self._features(blocks)[None], state)
+        return torch.sigmoid(self.final_conv(hidden[0].relu()[:, :, None])).flatten(), state
 
     def _features(self, blocks: torch.Tensor) -> torch.Tensor:
         """(B, 576) samples -> (B, 128)."""
@@ -94,9 +103,25 @@ class VoiceActivity(nn.Module):
         return x.squeeze(-1)
 
 
-def _gain(samples: np.ndarray) -> float:
+def step_count(samples: int) -> int:
+    """Steps of the tracks, 50 a second, for so many samples."""
+    return -(-samples * int(STEP_RATE) // SAMPLE_RATE)
+
+
+def at_steps(chances: np.ndarray, first: int, stop: int) -> np.ndarray:
+    """The chances of blocks, counted from the start of the sound, at the middle of steps, float32 (stop - first,)."""
+    centres = (np.arange(len(chances)) + 0.5) * BLOCK / SAMPLE_RATE
+    return np.interp((np.arange(first, stop) + 0.5) / STEP_RATE, centres, chances).astype(np.float32)
+
+
+def loudness_gain(samples: np.ndarray) -> float:
     """Brings the loud parts of the sound to one level: the network takes quiet speech for background."""
-    blocks = np.pad(samples, (0, -len(samples) % BLOCK)).reshape(-1, BLOCK)
+    starts = range(0, len(samples), BLOCK * BLOCKS_AT_ONCE)
+    loudness = np.concatenate([_block_loudness(samples[start : start + BLOCK * BLOCKS_AT_ONCE]) for start in starts])
     # The 95th percentile finds the loud parts of speech among pauses, but not a single click.
-    level = float(np.percentile(np.sqrt(np.square(blocks).mean(axis=1)), 95))
-    return min(SPEECH_RMS / max(level, 1e-9), MAX_GAIN)
+    return min(SPEECH_RMS / max(float(np.percentile(loudness, 95)), 1e-9), MAX_GAIN)
+
+
+def _block_loudness(samples: np.ndarray) -> np.ndarray:
+    blocks = np.pad(np.asarray(samples, np.float32), (0, -len(samples) % BLOCK)).reshape(-1, BLOCK)
+    return np.sqrt(np.square(blocks).mean(axis=1))
