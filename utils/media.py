@@ -166,16 +166,26 @@ def decoded(
     container: InputContainer, stream: VideoStream | AudioStream
 ) -> Iterator[av.VideoFrame | av.AudioFrame]:
     """Decode one stream from where the file stands; a damaged packet costs its frame, not the whole file."""
-    packets = container.demux(stream)
+    for packet in packets(container, stream):
+        with contextlib.suppress(av.FFmpegError):
+            yield from packet.decode()
+
+
+def packets(container: InputContainer, stream: VideoStream | AudioStream) -> Iterator[av.Packet]:
+    """The packets of one stream from where the file stands.
+
+    Raises:
+        InputError: the file ends before its time.
+    """
+    found = container.demux(stream)
     while True:
         try:
-            packet = next(packets, None)
+            packet = next(found, None)
         except av.FFmpegError as error:
             raise InputError(cut_off(container.name)) from error
         if packet is None:
             return
-        with contextlib.suppress(av.FFmpegError):
-            yield from packet.decode()
+        yield packet
 
 
 def aligned_sound(

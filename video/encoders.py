@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from fractions import Fraction
 
 import av
@@ -40,6 +41,9 @@ _SAMPLINGS = {"libsvtav1": ("420",)}
 _EVEN_ONLY = ("libx264", "libx265")
 _KEEPS_LIGHT = ("libx264", "libx265", "libsvtav1")
 _FINEST_TICK = 10**6  # per second
+
+# SVT-AV1 talks on standard output unless this says "errors only"; it knows no other way.
+os.environ.setdefault("SVT_LOG", "1")
 
 
 def encoder_name(suffix: str, codec: str, info: VideoInfo) -> str:

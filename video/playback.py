@@ -85,6 +85,10 @@ class _Shown:
         self.is_key.append(bool(frame.raw.key_frame))
         self.last = frame
 
+    def key_before(self, position: int) -> int:
+        """The last key frame before a position, or the first frame."""
+        return max(self.is_key.rfind(1, 0, position), 0)
+
 
 def _freeze(reader: VideoReader, shown: _Shown) -> Iterator[Frame]:
     interval = 1 / reader.info.fps
@@ -132,14 +136,25 @@ def _backwards(reader: VideoReader, shown: _Shown) -> Iterator[Frame]:
 def _piece(reader: VideoReader, shown: _Shown, low: int, high: int) -> list[tuple[int, av.VideoFrame]]:
     """Decode the frames low <= position < high."""
     if shown.has_pts:
-        wanted = {shown.pts[position]: position for position in range(low, high)}
-        piece = []
-        for raw in reader.raw_frames(from_pts=shown.pts[low]):
-            if raw.pts in wanted:
-                piece.append((wanted[raw.pts], raw))
-            if raw.pts >= shown.pts[high - 1]:
-                break
-        if len(piece) == high - low:
-            return piece
+        # Some files (B-frames before the key frame in storage) are only found from the key frame before.
+        for start in dict.fromkeys((low, shown.key_before(low))):
+            piece = _found(reader, shown, start, (low, high))
+            if len(piece) == high - low:
+                return piece
     # No time stamps, or a file whose index leads astray: count from the start.
     return list(itertools.islice(enumerate(reader.raw_frames()), low, high))
+
+
+def _found(
+    reader: VideoReader, shown: _Shown, start: int, wanted: tuple[int, int]
+) -> list[tuple[int, av.VideoFrame]]:
+    """Those of the wanted frames that are met when decoding begins at the frame `start`."""
+    positions = {shown.pts[position]: position for position in range(*wanted)}
+    last = shown.pts[wanted[1] - 1]
+    piece = []
+    for raw in reader.raw_frames(from_pts=shown.pts[start]):
+        if raw.pts in positions:
+            piece.append((positions.pop(raw.pts), raw))
+        if raw.pts is not None and raw.pts >= last:
+            break
+    return piece

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Iterator
@@ -143,7 +144,9 @@ class VideoReader:
         stream = video_stream(container)
         stream.thread_type = "AUTO"
         if from_pts is not None:
-            container.seek(from_pts, stream=stream)
+            # Where the file cannot do that, decoding goes on from its start.
+            with contextlib.suppress(av.FFmpegError, OverflowError):
+                container.seek(from_pts, stream=stream)
         frames = _of_one_size(decoded(container, stream), stream)
         frame = None
         for frame in deinterlaced(frames) if self.info.interlaced else frames:
