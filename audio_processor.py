@@ -94,9 +94,12 @@ def load_audio(
     path, limits = Path(path), limits or MediaLimits()
     with open_media(path, limits) as container:
         stream = _audio_stream(container, path)
-        frames = aligned_sound(container, stream, sample_rate, "fltp", max_duration_s=limits.max_duration_s)
+        # Channels side by side: PyAV reads beyond its memory where eight or more lie one after another.
+        frames = aligned_sound(container, stream, sample_rate, "flt", max_duration_s=limits.max_duration_s)
         # The mean, because FFmpeg's own mix of channels can exceed full scale.
-        pieces = [_in_range(frame.to_ndarray().mean(axis=0)).astype(dtype) for frame in frames]
+        pieces = [
+            _in_range(frame.to_ndarray().reshape(frame.samples, -1).mean(axis=1)).astype(dtype) for frame in frames
+        ]
     if not sum(piece.size for piece in pieces):
         raise _silent(path)
     return np.concatenate(pieces)

@@ -85,11 +85,12 @@ def make_portrait(path: Path, size: tuple[int, int] = (320, 320), orientation: i
     Args:
         path: .png or .jpg.
         size: upright width and height, pixels.
-        orientation: EXIF orientation 1 (upright as stored), 3, 6 or 8; the picture is stored turned so that
-            a viewer that obeys the tag shows it upright.
+        orientation: EXIF orientation 1 (upright as stored) to 8; the picture is stored turned (and flipped: 2, 4, 5, 7)
+            so that a viewer that obeys the tag shows it upright.
     """
-    turns = {1: 0, 3: 2, 6: 1, 8: 3}[orientation]
-    image = Image.fromarray(np.ascontiguousarray(np.rot90(face_frame(0.0, size), turns)))
+    turns, flipped = ((0, 0), (0, 1), (2, 0), (2, 1), (1, 1), (1, 0), (3, 1), (3, 0))[orientation - 1]
+    upright = face_frame(0.0, size)
+    image = Image.fromarray(np.ascontiguousarray(np.rot90(upright[:, ::-1] if flipped else upright, turns)))
     exif = image.getexif()
     exif[0x0112] = orientation
     image.save(path, exif=exif, **({"quality": 95} if path.suffix == ".jpg" else {}))
@@ -115,6 +116,8 @@ def make_video(
     sound_codec: str = "aac",
     sound_delay: float = 0.0,
     index_first: bool = False,
+    pixel_shape: Fraction | int = 1,
+    options: dict[str, str] | None = None,
 ) -> Path:
     """Write a small video of the head.
 
@@ -138,16 +141,21 @@ def make_video(
         sound_codec: FFmpeg's name of the sound encoder.
         sound_delay: seconds after the first picture at which the sound starts.
         index_first: write an MP4's index before its pictures, as for the web.
+        pixel_shape: width : height of one pixel.
+        options: of the video encoder, besides the ones used anyway.
     """
     times = [float(i / fps) for i in range(round(seconds * fps))] if times is None else times
-    options = {"movflags": "faststart"} if index_first else {}
-    with av.open(str(path), "w", options=options) as container:
+    flags = {"movflags": "faststart"} if index_first else {}
+    with av.open(str(path), "w", options=flags) as container:
         stream = container.add_stream(codec, rate=Fraction(fps))
         context = stream.codec_context
         context.width, context.height = size[::-1] if rotation in (90, 270) else size
-        context.pix_fmt, context.time_base, context.gop_size = pix_fmt, Fraction(1, _TICKS), keyframe_interval
+        # AVI counts time in frames.
+        tick = 1 / Fraction(fps) if path.suffix == ".avi" else Fraction(1, _TICKS)
+        context.pix_fmt, context.time_base, context.gop_size = pix_fmt, tick, keyframe_interval
         _tag_colours(context, full_range, matrix)
-        context.options = {"crf": "18", "preset": "veryfast"} if codec == "libx264" else {}
+        context.sample_aspect_ratio = pixel_shape
+        context.options = {**({"crf": "18", "preset": "veryfast"} if codec == "libx264" else {}), **(options or {})}
         if rotation or mirrored:
             stream.set_display_rotation(rotation, hflip=mirrored)
         track = container.add_stream(sound_codec, rate=44100, layout="mono") if sound else None
@@ -157,8 +165,8 @@ def make_video(
                 _draw_number(image, index)
             stored = np.ascontiguousarray(np.rot90(image[:, ::-1] if mirrored else image, -rotation // 90))
             frame = _to_yuv(stored, pix_fmt, full_range, matrix)
-            frame.pts, frame.time_base = round(time * _TICKS), Fraction(1, _TICKS)
-            frame.duration = round(_TICKS / fps)
+            frame.pts, frame.time_base = round(Fraction(time) / tick), tick
+            frame.duration = round(1 / fps / tick)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
         if track is not None:

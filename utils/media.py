@@ -271,8 +271,9 @@ class _Resampler:
         rate, name, layout = form
         source = graph.add_abuffer(sample_rate=rate, format=name, layout=layout, time_base=Fraction(1, rate))
         # Stamps that stray by more than a video frame mean a gap or an overlap; less is the recorder's jitter.
+        # Channels are mixed so that the sum cannot exceed full scale.
         target = self._wanted[0]
-        settings = f"{target}:async=1:min_hard_comp=0.04:first_pts={self._written}"
+        settings = f"{target}:async=1:min_hard_comp=0.04:first_pts={self._written}:rematrix_maxval=1"
         formats = f"sample_fmts={self._wanted[1]}:sample_rates={target}:channel_layouts={self._layout}"
         resample, form_filter = graph.add("aresample", settings), graph.add("aformat", formats)
         graph.link_nodes(source, resample, form_filter, graph.add("abuffersink")).configure()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from fractions import Fraction
+from pathlib import Path
 
 import av
 
@@ -26,8 +27,8 @@ _OPTIONS = {
     # FFV1 does not know where chroma lies; "left" is what H.264 and its like mean when they say nothing.
     "ffv1": {"level": "3", "chroma_sample_location": "left"},
 }
-# Quality that looks like the same `crf` of H.264: VP9 and AV1 count from 0 to 63, the others from 0 to 51.
-_CRF_SHIFT = {"libx264": 0, "libx265": 0, "libvpx-vp9": 8, "libsvtav1": 4}
+# What gives the quality of the same `crf` of H.264 around 16, by PSNR and SSIM on faces (docs/formats.md).
+_CRF_SHIFT = {"libx264": 0, "libx265": 0, "libvpx-vp9": -3, "libsvtav1": -2}
 _CRF_MOST = {"libx264": 51, "libx265": 51, "libvpx-vp9": 63, "libsvtav1": 63}
 _DEPTHS = {
     "libx264": (8, 10),
@@ -46,12 +47,13 @@ _FINEST_TICK = 10**6  # per second
 os.environ.setdefault("SVT_LOG", "1")
 
 
-def encoder_name(suffix: str, codec: str, info: VideoInfo) -> str:
-    """FFmpeg's name of the encoder for a file type and one of CODECS.
+def encoder_name(target: Path, codec: str, info: VideoInfo) -> str:
+    """FFmpeg's name of the encoder for an output file and one of CODECS.
 
     Raises:
-        InputError: unknown, or the file type cannot hold it.
+        InputError: unknown, or the file type cannot hold it or this video.
     """
+    suffix = target.suffix.lower()
     if suffix not in _SUFFIXES:
         raise InputError(f"Cannot write '{suffix}' files; use .mp4, .mov, .mkv or .webm for the output.")
     if codec not in CODECS:
@@ -60,6 +62,9 @@ def encoder_name(suffix: str, codec: str, info: VideoInfo) -> str:
         raise InputError(f"Lossless video (ffv1) does not fit into '{suffix}'; name the output .mkv.")
     if codec != "auto" and suffix == ".webm":
         raise InputError(f"WebM cannot hold {codec}; leave out the codec, or name the output .mp4 or .mkv.")
+    if info.sample_aspect_ratio != 1 and (suffix == ".webm" or codec == "ffv1"):
+        # FFmpeg's muxers could write that, but PyAV has no way to tell them; only H.264 and HEVC say it themselves.
+        raise InputError(f"The pixels of {info.path} are not square, which needs H.264 or HEVC in .mp4, .mov or .mkv.")
     if codec == "auto":
         deep = not info.is_image and info.bits > 8
         if suffix == ".webm":
@@ -86,7 +91,7 @@ def encoder_options(info: VideoInfo, encoder: str, crf: int) -> dict[str, str]:
     options = dict(_OPTIONS[encoder])
     if encoder == "ffv1":
         return options
-    options["crf"] = str(min(crf + _CRF_SHIFT[encoder], _CRF_MOST[encoder]))
+    options["crf"] = str(min(max(crf + _CRF_SHIFT[encoder], 0), _CRF_MOST[encoder]))
     own = _light_options(info.light, encoder) if info.is_hdr else []
     if encoder == "libx265":
         own = ["log-level=error", *own, *(["hdr10=1"] if own else [])]

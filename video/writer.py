@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
 import av
 import numpy as np
+from av.container import OutputContainer
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
 from utils.helpers import InputError, atomic_path
+from utils.media import cut_off
 from utils.planes import blend, copy_frame
 from utils.sound_track import SoundTrack
 from video.colour import ACCURATE, BT709, SWS_MATRIX, is_full_range, is_rgb, output_colour, yuv_matrix
@@ -46,8 +48,8 @@ class VideoWriter:
         notes: sentences about what of the source is not, or not simply, kept.
 
     Raises:
-        InputError: unknown suffix or codec, a container that cannot hold the codec, a folder that cannot be
-            written, sound that cannot be read, or no frame at all.
+        InputError: unknown suffix or codec, a container that cannot hold the codec or the video's pixels, a folder
+            that cannot be written, sound that cannot be read, or no frame at all.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class VideoWriter:
     ):
         self.path = Path(path)
         self._info = info
-        self._encoder = encoder_name(self.path.suffix.lower(), codec, info)
+        self._encoder = encoder_name(self.path, codec, info)
         self._crf = crf
         self._audio_from = audio_from
         self._audio_duration = audio_duration
@@ -78,7 +80,7 @@ class VideoWriter:
         with ExitStack() as stack:
             temporary = stack.enter_context(atomic_path(self.path.absolute()))
             options = {"movflags": "faststart"} if suffix in MP4_LIKE else {}
-            self._output = stack.enter_context(av.open(str(temporary), "w", options=options))
+            self._output = stack.enter_context(self._container(temporary, options))
             self._output.metadata.update(self._tags)
             self._stream = self._add_stream()
             self._sound = None
@@ -113,6 +115,24 @@ class VideoWriter:
         if self._sound is not None:
             self._sound.write_until(frame.time)
         return raw
+
+    @contextmanager
+    def _container(self, path: Path, options: dict[str, str]) -> Iterator[OutputContainer]:
+        container = av.open(str(path), "w", options=options)
+        try:
+            yield container
+        except BaseException:
+            # What is missing at its end does not matter any more.
+            with suppress(av.FFmpegError):
+                container.close()
+            raise
+        try:
+            container.close()
+        except (av.ArgumentError, av.InvalidDataError) as error:
+            if self._audio_from is None:
+                raise
+            # The last packets are only looked at here, and of them only those of the sound come from strangers.
+            raise InputError(cut_off(self._audio_from)) from error
 
     def _add_stream(self) -> VideoStream:
         info, tags = self._info, output_colour(self._info)
