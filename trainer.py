@@ -34,7 +34,7 @@ from training.common import Losses, Stage
 from utils.config import Config, load_config
 from utils.helpers import InputError, atomic_path, resolve_device, seed_everything
 
-STAGES = ("autoencoder", "syncnet", "syncnet_judge", "phonemes", "speech", "generator")
+STAGES = ("autoencoder", "syncnet", "syncnet_judge", "phonemes", "speech", "fusion", "generator")
 
 
 def make_stage(name: str) -> Stage:
@@ -55,6 +55,10 @@ def make_stage(name: str) -> Stage:
         from training.speech import SpeechStage
 
         return SpeechStage()
+    if name == "fusion":
+        from training.fusion import FusionStage
+
+        return FusionStage()
     from training.generator import GeneratorStage
 
     return GeneratorStage()

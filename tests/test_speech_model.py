@@ -127,7 +127,8 @@ class TestScenes:
 
 class TestStage:
     def test_samples_come_from_clips_and_scenes(self, config):
-        sampler = SpeechSampler(config)
+        settings = config.training.speech
+        sampler = SpeechSampler(config, settings, settings.scene_share)
         items = [sampler.draw(np.random.default_rng(seed)) for seed in range(20)]
         assert {bool(item["activity"].max() > 0.5) for item in items} == {True, False}
         assert all(item["activity"].shape == (100,) and item["shape"].shape == (50, 10) for item in items)

@@ -3,7 +3,8 @@
     python tools/replace_speech.py --generator pretrained/lite/generator --speech runs/lite/speech/export
 
 The two must have the same sizes. The generator draws from the speech model's tokens: a speech model that was trained
-afresh needs a new generator; one in which only the mouth shape's last layers or the gains have changed does not.
+afresh needs a new generator; one in which only the mouth shape's last layers, the gains or the phonemes' side of the
+fusion have changed does not.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a scri
 
 from latent_diffusion import LatentLipDiffusion  # noqa: E402
 from models.checkpoint import load_pretrained, load_weights  # noqa: E402
+from models.speech_model import SpeechModel  # noqa: E402
 from training.common import save_half  # noqa: E402
 from utils.helpers import InputError  # noqa: E402
 
@@ -30,6 +32,8 @@ def replace_speech(generator: Path, speech: Path) -> None:
     """
     model = load_pretrained(LatentLipDiffusion, generator)
     load_weights(model.speech, speech)
+    knows = bool(SpeechModel.load_config(speech).get("knows_phonemes", False))
+    model.register_to_config(speech_settings={**model.config.speech_settings, "knows_phonemes": knows})
     scratch = generator.with_name(f".{generator.name}.part")
     shutil.rmtree(scratch, ignore_errors=True)
     save_half(model, scratch)

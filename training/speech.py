@@ -28,7 +28,7 @@ from faces.mouth_shape import NUM_POINTS, MouthShape, mouth_opening
 from models.checkpoint import load_pretrained
 from models.speech_model import SpeechModel
 from training.common import Batch, Losses, Stage, decay_groups
-from utils.config import Config
+from utils.config import Config, ShapeTraining
 from utils.data_augmentation import disturb_features
 
 REPORTED = 3  # coefficients whose correlation is reported one by one
@@ -62,17 +62,12 @@ class SpeechStage(Stage):
         return groups + decay_groups(few, lr=FAST * self.settings.learning_rate, weight_decay=0.0)
 
     def train_batches(self, rank: int = 0) -> Dataset:
-        sampler = SpeechSampler(self.config)
+        sampler = SpeechSampler(self.config, self.settings, self.settings.scene_share)
         return StepBatches(sampler.draw, self.settings.batch_size, self.config.training.common.seed, rank)
 
     def training_step(self, batch: Batch, step: int) -> Losses:
-        settings = self.settings
-        phonemes = batch.get("phonemes")
-        kept = torch.rand(2, len(batch["speech"]), device=self.device)
-        has_phonemes = None if phonemes is None else kept[0] >= settings.phoneme_drop
-        has_speech = None if phonemes is None else (kept[1] >= settings.speech_drop) | ~has_phonemes
         more = {name: batch[name] for name in ("activity", "resting")}
-        heard = self.model(batch["speech"], phonemes, batch["times"], has_speech, has_phonemes, **more)
+        heard = self.model(batch["speech"], None, batch["times"], **more)
         return self._losses(heard.shape.float(), batch)
 
     def _losses(self, shape: torch.Tensor, batch: Batch) -> Losses:
@@ -197,23 +192,28 @@ class SpeechSampler:
 
     Augmentation: one of the altered copies of the sound, noise, lost channels and gaps in the features, and a
     slightly other tempo of both.
+
+    Args:
+        config: where the clips are.
+        settings: of the stage.
+        scene_share: share of samples from scenes with pauses, music and noise.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, settings: ShapeTraining, scene_share: float) -> None:
         data = config.data
-        self._settings = config.training.speech
+        self._settings, self._scene_share = settings, scene_share
         self._fps = data.fps
-        self._frames = round(self._settings.window_s * data.fps)
+        self._frames = round(settings.window_s * data.fps)
         self._clips = load_clips(data.processed_dir, "train", data.window, data.fps, data.max_minutes_per_person)
         self._chances = clip_probabilities(self._clips)
         self._scenes: list[Clip] = []
-        if self._settings.scene_share > 0:
+        if scene_share > 0:
             self._scenes = load_clips(data.processed_dir, "train_scenes", data.window, data.fps)
         self._tracks = ClipCache(load_tracks, 1e9)
 
     def draw(self, random: np.random.Generator) -> dict[str, torch.Tensor]:
         """ "speech" (T, 5, 384), "activity" (T,), "resting" px, "times" (F,) s, "shape" (F, K), "valid" (F,)."""
-        if random.random() < self._settings.scene_share:
+        if random.random() < self._scene_share:
             clip = self._scenes[random.integers(len(self._scenes))]
         else:
             clip = self._clips[random.choice(len(self._clips), p=self._chances)]
@@ -224,20 +224,26 @@ class SpeechSampler:
         per_frame = SPEECH_RATE / self._fps
         # Step k is centred at (k + 0.5) / 50 s: the same instant has another index in each sequence.
         steps = (start + clip.offset) * per_frame + tempo * (np.arange(round(self._frames * per_frame)) + 0.5) - 0.5
-        variants = clip_speech(clip)
-        speech = read_between(variants[random.integers(len(variants))], steps)
-        settings = self._settings
-        speech = disturb_features(speech, random, settings.feature_noise, settings.feature_drop, settings.time_mask)
         inside = frames <= clip.frames - 1
         valid = inside & (read_between(tracks["valid"].astype(np.float32), frames) > 0.99)
         return {
-            "speech": torch.from_numpy(speech.astype(np.float32)),
+            **self._sounds(clip, steps, random),
             "activity": torch.from_numpy(read_between(tracks["activity"], steps)),
             "resting": tracks["resting"] * np.float32(random.uniform(0.85, 1.15)),
             "times": torch.arange(self._frames, dtype=torch.float32) / self._fps,
             "shape": torch.from_numpy(read_between(tracks["shape"], frames)),
             "valid": torch.from_numpy(valid),
         }
+
+    def _sounds(self, clip: Clip, steps: np.ndarray, random: np.random.Generator) -> dict[str, torch.Tensor]:
+        """What is heard at fractional steps (T,) of a clip's sound."""
+        return {"speech": self._disturbed(clip_speech(clip), steps, random)}
+
+    def _disturbed(self, copies: np.ndarray, steps: np.ndarray, random: np.random.Generator) -> torch.Tensor:
+        """One of the copies (V, T50, 5, 384) at steps (T,), made less reliable, as (T, 5, 384) float32."""
+        speech, settings = read_between(copies[random.integers(len(copies))], steps), self._settings
+        speech = disturb_features(speech, random, settings.feature_noise, settings.feature_drop, settings.time_mask)
+        return torch.from_numpy(speech.astype(np.float32))
 
 
 def clip_shape(clip: Clip) -> tuple[np.ndarray, np.ndarray]:

@@ -158,20 +158,29 @@ class SyncNetTraining(StageConfig):
     time_mask: float = Fraction
 
 
-class SpeechTraining(StageConfig):
+class ShapeTraining(StageConfig):
     window_s: PositiveFloat
     velocity_weight: NonNegativeFloat
     gap_weight: NonNegativeFloat
     closed_weight: NonNegativeFloat
     correlation_weight: NonNegativeFloat
-    scene_share: float = Fraction
-    pause_gain: PositiveFloat
-    phoneme_drop: float = Fraction
-    speech_drop: float = Fraction
     tempo_jitter: float = Fraction
     feature_noise: NonNegativeFloat
     feature_drop: float = Fraction
     time_mask: float = Fraction
+
+
+class SpeechTraining(ShapeTraining):
+    scene_share: float = Fraction
+    pause_gain: PositiveFloat
+
+
+class FusionTraining(ShapeTraining):
+    speech: Path | None
+    noisy_share: float = Fraction
+    speech_drop: float = Fraction
+    token_weight: NonNegativeFloat
+    time_jitter_s: NonNegativeFloat
 
 
 class PhonemesTraining(StageConfig):
@@ -217,6 +226,7 @@ class TrainingConfig(Section):
     syncnet_judge: SyncNetTraining
     phonemes: PhonemesTraining
     speech: SpeechTraining
+    fusion: FusionTraining
     generator: GeneratorTraining
 
 
