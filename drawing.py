@@ -16,6 +16,7 @@ from faces.mouth_shape import mouth_opening
 from faces.mouth_windows import MouthFrame
 from faces.person import Person
 from latent_diffusion import Drafts, LipSyncModel
+from models.phonemes import lip_closure
 from models.speech_track import Speech
 from utils.overlap import OverlappingWindows
 
@@ -29,6 +30,8 @@ class DrawingSettings:
         guidance: exaggeration of what the speech asks for; 1 = off.
         seed: of the noise.
         gain: how far the mouth moves, 1 = as predicted.
+        closing: how far lips close at p, b and m where the text is known, 0 = as predicted.
+        closing_s: time in which they close before the sound and open after it, seconds.
         window: frames drawn at once.
         overlap: frames that two windows share.
     """
@@ -37,6 +40,8 @@ class DrawingSettings:
     guidance: float
     seed: int
     gain: float
+    closing: float
+    closing_s: float
     window: int
     overlap: int
 
@@ -162,5 +167,9 @@ class _WindowMaker:
         """Where lips and jaw shall be (F, P, 2), window px."""
         shape = self._model.mouth_shape
         base = shape.base(self._person.neutral, np.stack([frame.mouth.points for frame in frames]))
-        coefficients = self._settings.gain * self._model.predict_shape(self._speech, times, self._resting)
-        return shape.parted(shape.decode(coefficients, base), base)
+        settings = self._settings
+        points = shape.decode(settings.gain * self._model.predict_shape(self._speech, times, self._resting), base)
+        if self._speech.phonemes is not None:
+            amount = settings.closing * lip_closure(self._speech.phonemes, times, settings.closing_s)
+            points = shape.closed(points, base, amount)
+        return shape.parted(points, base)

@@ -236,7 +236,14 @@ def _usable_face(config: Config) -> UsableFace:
 def _drawing(config: Config, options: Options) -> DrawingSettings:
     chosen = config.inference
     return DrawingSettings(
-        options.steps, options.guidance, options.seed, chosen.mouth_gain, chosen.window, chosen.overlap
+        options.steps,
+        options.guidance,
+        options.seed,
+        chosen.mouth_gain,
+        chosen.lip_closing,
+        chosen.lip_closing_s,
+        chosen.window,
+        chosen.overlap,
     )
 
 

@@ -141,6 +141,22 @@ class MouthShape:
         amount = missing / float(mouth_opening(opening[None])[0])
         return (points + amount[:, None, None] * opening).astype(points.dtype)
 
+    def closed(self, points: np.ndarray, base: np.ndarray, amount: np.ndarray) -> np.ndarray:
+        """Close the lips along the first component, as far as pressed lips are closed.
+
+        Args:
+            points: lips and jaw (T, P, 2), window px.
+            base: the resting mouth at the same frames.
+            amount: how far (T,), 0 = as they are, 1 = closed.
+
+        Returns:
+            The points; lips that are closed already stay as they are.
+        """
+        excess = np.maximum(0.0, mouth_opening(points) - CLOSED_PART * mouth_opening(base))
+        opening = self.components[0].reshape(NUM_POINTS, 2)
+        moved = amount * excess / float(mouth_opening(opening[None])[0])
+        return (points - moved[:, None, None] * opening).astype(points.dtype)
+
     @staticmethod
     def sketch(shape: np.ndarray) -> np.ndarray:
         """Draw mouth shapes as soft maps that the generator is conditioned on.

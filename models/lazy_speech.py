@@ -50,7 +50,7 @@ class LazySpeech:
         phonemes: Sequence[Phoneme] = (),
     ) -> None:
         self._encoder, self._voice_activity, self._samples = encoder, voice_activity, samples
-        self._phonemes = phoneme_track(phonemes, len(self)) if phonemes else None
+        self.phonemes = phoneme_track(phonemes, len(self)) if phonemes else None
         self._gain = speech_gain(samples) if len(samples) else 0.0
         self._loudness = loudness_gain(samples) if len(samples) else 1.0
         self._groups: OrderedDict[int, np.ndarray] = OrderedDict()
@@ -67,7 +67,7 @@ class LazySpeech:
         pieces = [self._group(number) for number in range(first // size, -(-stop // size))]
         start = first // size * size
         features = np.concatenate(pieces)[first - start : stop - start]
-        phonemes = None if self._phonemes is None else self._phonemes[first:stop]
+        phonemes = None if self.phonemes is None else self.phonemes[first:stop]
         return SpeechTrack(features, self._activity(first, stop), phonemes)
 
     def _group(self, number: int) -> np.ndarray:

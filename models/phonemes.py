@@ -99,3 +99,22 @@ def phoneme_track(phonemes: Sequence[Phoneme], steps: int) -> np.ndarray:
         first, last = (round(t * STEPS_PER_SECOND) for t in (phoneme.start, phoneme.end))
         track[max(first, 0) : max(last, 0)] = phoneme.id
     return track
+
+
+def lip_closure(track: np.ndarray, times: np.ndarray, ramp_s: float) -> np.ndarray:
+    """How far the lips must be closed (F,), in [0, 1]: 1 during p, b and m.
+
+    Args:
+        track: ids (T,) at 50 Hz, see `phoneme_track`.
+        times: of frames (F,), seconds.
+        ramp_s: seconds in which the lips close before the sound and open after it.
+    """
+    around = ramp_s + 1 / STEPS_PER_SECOND
+    first = max(0, int((times.min() - around) * STEPS_PER_SECOND))
+    stop = max(0, int((times.max() + around) * STEPS_PER_SECOND) + 1)
+    steps = first + np.flatnonzero(np.isin(track[first:stop], list(BILABIALS)))
+    if not len(steps):
+        return np.zeros(len(times))
+    centres = (steps + 0.5) / STEPS_PER_SECOND
+    apart = np.abs(times[:, None] - centres).min(axis=1) - 0.5 / STEPS_PER_SECOND
+    return 0.5 + 0.5 * np.cos(np.pi * np.clip(apart / ramp_s, 0.0, 1.0))

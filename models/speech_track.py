@@ -13,9 +13,11 @@ class Speech(Protocol):
 
     Attributes:
         ahead: steps after a frame that may be asked for; None = any.
+        phonemes: (T,) int64 ids of the whole sound; None = not known.
     """
 
     ahead: int | None
+    phonemes: np.ndarray | None
 
     def __len__(self) -> int:
         """Steps of the whole sound."""

@@ -235,6 +235,8 @@ class InferenceConfig(Section):
     steps: PositiveInt
     guidance: NonNegativeFloat
     mouth_gain: PositiveFloat
+    lip_closing: float = Fraction
+    lip_closing_s: PositiveFloat
     window: PositiveInt
     overlap: int = Field(ge=0)
     references: PositiveInt
