@@ -39,6 +39,7 @@ from options import Options, check_inputs, media_limits
 from preview import Preview, PreviewWriter
 from utils.config import Config, MediaLimits
 from utils.helpers import InputError, atomic_path, available_cores, torch_threads
+from utils.pictures import ArrayPicture
 from utils.stages import Stages
 from video_processor import (
     Frame,
@@ -66,7 +67,7 @@ _HELD_BYTES = 256 * 2**20  # of frames that wait for their person to be known
 _HELD_FRAMES = 75
 _QUEUE_BYTES = 128 * 2**20  # of frames that wait between two stages
 _BYTES_PER_PIXEL = 5  # of a frame: 3 for RGB, up to 2 for 8-bit YUV
-_NO_IMAGE = np.empty((0, 0, 3), np.uint8)
+_NO_PICTURE = ArrayPicture(np.empty((0, 0, 3), np.uint8))
 
 ProgressCallback = Callable[[int, "int | None"], None]
 _NewMouth = tuple[MouthFrame, "np.ndarray | None"]  # a frame and its generated window, None where it stays as it is
@@ -417,7 +418,8 @@ class _Job:
             shot = mouth.shot
             yield mouth
         for frame in itertools.chain(silent, frames):
-            yield MouthFrame(_release(frame), frame.time, frame.image.shape[:2], shot, AFTER_SPEECH)
+            size = (self._info.height, self._info.width)
+            yield MouthFrame(_release(frame), frame.time, size, shot, AFTER_SPEECH)
 
     def _while_speaking(self, frames: Iterator[Frame], silent: list[Frame]) -> Iterator[Frame]:
         """Frames up to the end of the speech and of the fade; the first one after it goes into `silent`."""
@@ -456,7 +458,7 @@ def _forget(frame: Any) -> None:
 
 def _release(frame: Frame) -> Frame:
     """The frame without its RGB picture: what waits in the queues needs only the raw one."""
-    return replace(frame, image=_NO_IMAGE)
+    return replace(frame, picture=_NO_PICTURE)
 
 
 def _no_face(counts: Counter[str | None]) -> str:

@@ -26,6 +26,7 @@ from faces.alignment import (
     window_matrix,
 )
 from faces.tracker import FaceFrame
+from utils.pictures import picture_of
 
 NO_FACE, TOO_SMALL, TURNED = "no face", "face too small", "head turned away"
 
@@ -116,7 +117,7 @@ def mouth_windows(
         if run and (reason is not None or run[-1].result.shot != face.shot):
             yield from (_window(run, i) for i in range(done, len(run)))
             run, done = deque(), 0
-        result = MouthFrame(release(face.frame), face.frame.time, face.frame.image.shape[:2], face.shot, reason)
+        result = MouthFrame(release(face.frame), face.frame.time, picture_of(face.frame).shape, face.shot, reason)
         if reason is not None:
             yield result
             continue
@@ -163,12 +164,13 @@ def _measure(face: FaceFrame, result: MouthFrame) -> _Measured:
     low, high = -_CROP_MARGIN, WINDOW_SIZE + _CROP_MARGIN
     corners = np.array([[low, low], [high, low], [low, high], [high, high]])
     seen = np.linalg.solve(to_pixels[:, :2], (corners - to_pixels[:, 2]).T).T
-    image = face.frame.image
-    limit = np.array(image.shape[1::-1])
+    picture = picture_of(face.frame)
+    limit = np.array(picture.shape[::-1])
     x0, y0 = np.clip(np.floor(seen.min(0)).astype(int), 0, limit - 1)
     x1, y1 = np.clip(np.ceil(seen.max(0)).astype(int), (x0 + 1, y0 + 1), limit)
     result.yaw = head_pose(face.points)[0]
-    return _Measured(result, face.points, matrix, image[y0:y1, x0:x1].copy(), (int(x0), int(y0)))
+    crop = picture.part(int(x0), int(y0), int(x1), int(y1)).copy()
+    return _Measured(result, face.points, matrix, crop, (int(x0), int(y0)))
 
 
 def _window(run: deque[_Measured], index: int) -> MouthFrame:

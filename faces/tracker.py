@@ -11,22 +11,28 @@ import math
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import cv2
 import numpy as np
 
 from faces.detector import Detection, FaceDetector, FaceMesh, Roi, iou, roi_from_detection, roi_from_mesh
+from utils import pictures
 from utils.helpers import InputError
+from utils.pictures import picture_of
 
 _GREY_SIZE = (64, 36)  # enough to see a cut, too little to see a gesture
+_SMALL = 192  # px, longer side of the picture in which faces and cuts are looked for: the detector's size
 _CONTINUES = 0.2  # overlap of a box with the previous one of the same face, some frames earlier
 _SEEN_OFTEN = 0.3  # a face seen in fewer of the looked-at frames is not chosen while there are others
 
 
 class Picture(Protocol):
-    """What the tracker needs of a frame: `image` uint8 RGB (H, W, 3) and `time` in seconds."""
+    """What the tracker needs of a frame: `image` uint8 RGB (H, W, 3) and `time` in seconds.
+
+    A frame with a `picture` (see `utils.pictures`) is only converted where it is looked at.
+    """
 
     @property
     def image(self) -> np.ndarray: ...
@@ -215,6 +221,7 @@ class _Ahead:
     """A frame that was read and not yet followed; `detections` is None where the detector did not look."""
 
     frame: Picture
+    picture: pictures.Picture
     cut: bool
     detections: list[Detection] | None
 
@@ -238,7 +245,7 @@ class FaceTracker:
         self._box: np.ndarray | None = None  # the last box of the followed face
         self._missed = 0
         self._shot = -1
-        self._seen: np.ndarray | None = None  # the picture that `_points` belong to
+        self._seen: pictures.Picture | None = None  # the picture that `_points` belong to
 
     def follow(self, frames: Iterable[Picture]) -> Iterator[FaceFrame]:
         """Yield every frame, in order, with the mesh of the chosen face where it is seen."""
@@ -261,16 +268,18 @@ class FaceTracker:
         cuts = CutDetector(self._settings.cut_threshold)
         since = 0
         for frame in frames:
-            image = frame.image
-            cut = cuts.is_cut(image)
+            picture = picture_of(frame)
+            small = picture.small(_SMALL)
+            cut = cuts.is_cut(small)
             since = 0 if cut else since
             look = since % self._settings.detect_every == 0
-            yield _Ahead(frame, cut, self._detector.detect(image) if look else None)
+            detections = detected(self._detector, small, picture.shape) if look else None
+            yield _Ahead(frame, picture, cut, detections)
             since += 1
 
     def _fill(self, ahead: deque[_Ahead], source: Iterator[_Ahead]) -> None:
         """Read on to the end of the shot or of the look-ahead."""
-        in_budget = self._settings.look_ahead_bytes // max(1, ahead[0].frame.image.nbytes)
+        in_budget = self._settings.look_ahead_bytes // max(1, 3 * math.prod(ahead[0].picture.shape))
         wanted = max(1, min(self._settings.look_ahead, in_budget))
         while len(ahead) < wanted and (len(ahead) == 1 or not ahead[-1].cut):
             item = next(source, None)
@@ -293,9 +302,9 @@ class FaceTracker:
 
     def _track(self, item: _Ahead) -> np.ndarray | None:
         """The mesh of the followed face in this frame."""
-        if item.frame.image is self._seen and self._points is not None:
+        if _same(item.picture, self._seen) and self._points is not None:
             return self._points  # a still picture or a held frame: nothing new to see
-        self._seen, before = item.frame.image, self._points
+        self._seen, before = item.picture, self._points
         points = None if before is None else self._see(item, roi_from_mesh(before))
         if item.detections is not None or (before is not None and points is None):
             points = self._correct(item, points)
@@ -305,14 +314,19 @@ class FaceTracker:
         return points
 
     def _see(self, item: _Ahead, roi: Roi) -> np.ndarray | None:
-        points, presence = self._mesh(item.frame.image, roi)
+        (x0, y0, x1, y1), (height, width) = box_of_roi(roi), item.picture.shape
+        x0, y0 = min(max(x0, 0), width - 1), min(max(y0, 0), height - 1)
+        x1, y1 = min(max(x1, x0 + 1), width), min(max(y1, y0 + 1), height)
+        part = item.picture.part(x0, y0, x1, y1)
+        points, presence = self._mesh(part, replace(roi, cx=roi.cx - x0, cy=roi.cy - y0))
+        points[:, :2] += np.array([x0, y0], np.float32)
         return points if presence >= self._settings.min_presence else None
 
     def _correct(self, item: _Ahead, points: np.ndarray | None) -> np.ndarray | None:
         """Check the mesh against the detector, and find the face again where the mesh lost it."""
         detections = item.detections
         if detections is None:
-            detections = self._detector.detect(item.frame.image)
+            detections = detected(self._detector, item.picture.small(_SMALL), item.picture.shape)
         box = self._box if points is None else box_of(points)
         best = max(detections, key=lambda d: iou(d.box, box), default=None)
         if best is not None and iou(best.box, box) >= _CONTINUES:
@@ -322,6 +336,28 @@ class FaceTracker:
             if self._missed > self._settings.max_missed:
                 self._start_shot()
         return points
+
+
+def detected(detector: FaceDetector, small: np.ndarray, shape: tuple[int, int]) -> list[Detection]:
+    """Faces found in a reduced picture (h, w, 3), in px of the one of `shape` (H, W) that it was made of."""
+    scale = np.array([shape[1] / small.shape[1], shape[0] / small.shape[0]], np.float32)
+    return [
+        replace(found, box=found.box * np.tile(scale, 2), keypoints=found.keypoints * scale)
+        for found in detector.detect(small)
+    ]
+
+
+def box_of_roi(roi: Roi) -> tuple[int, int, int, int]:
+    """The upright box (x0, y0, x1, y1) px around a turned square, and a pixel more for the sampling between pixels."""
+    half = roi.size / 2 * (abs(math.cos(roi.angle)) + abs(math.sin(roi.angle))) + 2
+    return math.floor(roi.cx - half), math.floor(roi.cy - half), math.ceil(roi.cx + half), math.ceil(roi.cy + half)
+
+
+def _same(picture: pictures.Picture, other: pictures.Picture | None) -> bool:
+    """Whether two pictures are one and the same, converted or not."""
+    if isinstance(picture, pictures.ArrayPicture) and isinstance(other, pictures.ArrayPicture):
+        return picture.whole() is other.whole()
+    return picture is other
 
 
 def box_of(points: np.ndarray) -> np.ndarray:

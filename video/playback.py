@@ -129,7 +129,7 @@ def _backwards(reader: VideoReader, shown: _Shown) -> Iterator[Frame]:
         while low > 0 and high - low < limit and not shown.is_key[low]:
             low -= 1
         for position, raw in reversed(_piece(reader, shown, low, high)):
-            yield Frame(position, shown.times[position], reader.to_rgb(raw), raw, position, 1 / info.fps)
+            yield Frame(position, shown.times[position], reader.picture(raw), raw, position, 1 / info.fps)
         high = low
 
 

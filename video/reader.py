@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -27,8 +28,10 @@ from utils.media import (
     stream_duration,
     video_stream,
 )
+from utils.pictures import ArrayPicture
 from video.colour import ACCURATE, SWS_MATRIX, check_colour, is_full_range, yuv_matrix
 from video.fields import deinterlaced
+from video.picture import DecodedPicture
 from video.sidedata import has_dolby_vision, light_levels, orientation
 from video.stills import IMAGE_FPS, check_size, image_info, read_image
 from video.types import Colour, Frame, VideoInfo
@@ -87,8 +90,8 @@ class VideoReader:
         self._image: np.ndarray | None = None
         self._origin = 0
         self._rounded = False
-        # One converter for all frames: each frame's own would keep tables and threads alive as long as the frame.
-        self._converter = VideoReformatter()
+        # The same for all frames: each frame's own would keep tables and threads alive as long as the frame.
+        self._converters = VideoReformatter(), VideoReformatter(), VideoReformatter()
 
     def __enter__(self) -> VideoReader:
         check_readable(self.path)
@@ -106,7 +109,7 @@ class VideoReader:
     def __iter__(self) -> Iterator[Frame]:
         if self._image is not None:
             raw = av.VideoFrame.from_ndarray(self._image, format="rgb24")
-            yield Frame(0, 0.0, self._image, raw, 0, float(1 / IMAGE_FPS))
+            yield Frame(0, 0.0, ArrayPicture(self._image), raw, 0, float(1 / IMAGE_FPS))
             return
         previous = -1.0
         for index, raw in enumerate(self.raw_frames()):
@@ -114,7 +117,7 @@ class VideoReader:
             time = max(self.frame_time(raw, index), previous + float(self.info.time_base) if index else 0.0)
             self._check_time(time)
             previous = time
-            yield Frame(index, time, self.to_rgb(raw), raw, index, self.frame_duration(raw))
+            yield Frame(index, time, self.picture(raw), raw, index, self.frame_duration(raw))
 
     def between(self, start: float, stop: float) -> Iterator[Frame]:
         """The frames whose time lies from `start` up to, not including, `stop` seconds; a still image has time 0.
@@ -131,7 +134,7 @@ class VideoReader:
             if time >= stop:
                 return
             if time >= start:
-                yield Frame(index, time, self.to_rgb(raw), raw, index, self.frame_duration(raw))
+                yield Frame(index, time, self.picture(raw), raw, index, self.frame_duration(raw))
 
     def raw_frames(self, from_pts: int | None = None) -> Iterator[av.VideoFrame]:
         """Decode frames in the order of display, not converted.
@@ -176,18 +179,11 @@ class VideoReader:
         whole = 1 / self.info.fps
         return float(time if time > 0 and abs(time - whole) > self.info.time_base else whole)
 
-    def to_rgb(self, raw: av.VideoFrame) -> np.ndarray:
-        """Convert a decoded frame to an upright uint8 RGB image (H, W, 3)."""
-        image = self._converter.reformat(
-            raw,
-            format="rgb24",
-            interpolation=ACCURATE,
-            src_colorspace=SWS_MATRIX.get(yuv_matrix(raw), Colorspace.ITU709),
-            src_color_range=ColorRange.JPEG if is_full_range(raw) else ColorRange.MPEG,
-            dst_color_range=ColorRange.JPEG,
-            threads=1,
-        )
-        return to_display(image.to_ndarray(), self.info.rotation, self.info.mirrored)
+    def picture(self, raw: av.VideoFrame) -> DecodedPicture:
+        """The upright picture of a decoded frame."""
+        rotation, mirrored = self.info.rotation, self.info.mirrored
+        turned = (lambda image: to_display(image, rotation, mirrored)) if rotation or mirrored else None
+        return DecodedPicture(raw, partial(_to_rgb, matrix=yuv_matrix(raw)), self._converters, turned)
 
     def _probe(self, container: InputContainer) -> None:
         stream = video_stream(container)
@@ -263,6 +259,26 @@ def _is_interlaced(stream: VideoStream, frames: Iterator[av.VideoFrame]) -> bool
     if stream.height > _INTERLACED_HEIGHT or stream.codec_context.field_order == _PROGRESSIVE:
         return next(frames).interlaced_frame
     return any(frame.interlaced_frame for frame in itertools.islice(frames, _INTERLACED_FRAMES))
+
+
+def _to_rgb(raw: av.VideoFrame, converter: VideoReformatter, matrix: int) -> np.ndarray:
+    """Convert a decoded frame, or a part of one, to uint8 RGB (H, W, 3), as stored.
+
+    Args:
+        raw: planes with their range; a part does not know how large the whole is, so the matrix is given.
+        converter: what converts.
+        matrix: H.273 number.
+    """
+    image = converter.reformat(
+        raw,
+        format="rgb24",
+        interpolation=ACCURATE,
+        src_colorspace=SWS_MATRIX.get(matrix, Colorspace.ITU709),
+        src_color_range=ColorRange.JPEG if is_full_range(raw) else ColorRange.MPEG,
+        dst_color_range=ColorRange.JPEG,
+        threads=1,
+    )
+    return image.to_ndarray()
 
 
 def _of_one_size(frames: Iterator[av.VideoFrame], stream: VideoStream) -> Iterator[av.VideoFrame]:

@@ -9,6 +9,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from utils.pictures import Picture
+
 PQ, HLG = 16, 18
 HDR_TRANSFERS = (PQ, HLG)
 """Transfer curves of H.273 that stand for high dynamic range."""
@@ -104,7 +106,7 @@ class Frame:
     Attributes:
         index: number of the frame in the sequence that is being read, from 0.
         time: seconds from the start of that sequence.
-        image: uint8 RGB (H, W, 3), upright as displayed. Read-only use: it may be shared between frames.
+        picture: upright as displayed, converted as far as it is looked at. It may be shared between frames.
         raw: the decoded frame as stored, not rotated.
         source_index: number of the frame in the file (differs from `index` when frames are repeated).
         duration: seconds for which the frame is shown.
@@ -112,10 +114,15 @@ class Frame:
 
     index: int
     time: float
-    image: np.ndarray
+    picture: Picture
     raw: av.VideoFrame
     source_index: int
     duration: float
+
+    @property
+    def image(self) -> np.ndarray:
+        """The whole picture, uint8 RGB (H, W, 3); to be read only."""
+        return self.picture.whole()
 
 
 @dataclass(frozen=True)
