@@ -99,7 +99,7 @@ def test_phonemes_change_the_mouth_only_where_the_weights_know_them(
 ) -> None:
     portrait = footage.make_portrait(tmp_path / "portrait.png")
     audio = footage.make_sound(tmp_path / "speech.wav", 0.6)
-    said = [Phoneme("m", SYMBOLS.index("m"), 0.1, 0.3), Phoneme("a", SYMBOLS.index("a"), 0.3, 0.6)]
+    said = [Phoneme("s", SYMBOLS.index("s"), 0.1, 0.3), Phoneme("a", SYMBOLS.index("a"), 0.3, 0.6)]
 
     def mouths(by: LipSyncPipeline, **more: object) -> list[tuple[np.ndarray, np.ndarray]]:
         return planes(by.run(portrait, audio, tmp_path / "out.mkv", LOSSLESS, **more).output)
