@@ -36,6 +36,26 @@ from utils.helpers import InputError
 
 _LOG = logging.getLogger("lipsync.api")
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemView"}}}
+_RETRY_AFTER = {"description": "seconds", "schema": {"type": "integer", "minimum": 1}}
+_REFUSALS = {
+    400: "The form is broken, or the client went away.",
+    401: "An API key is wanted.",
+    403: "A web page of another site asks.",
+    404: "There is no such job.",
+    408: "The upload is too slow.",
+    409: "The job is not finished, or it failed.",
+    410: "The result is deleted.",
+    413: "The upload is too large.",
+    415: "This is no multipart form.",
+    416: "The result has no such range.",
+    421: "The host name is not the server's.",
+    422: "A field or a file cannot be used.",
+    429: "The queue is full, or the key has too many jobs.",
+    500: "Something went wrong inside.",
+    501: "This installation cannot speak texts.",
+    503: "The service is too busy, or not ready.",
+    507: "The disk is nearly full.",
+}
 _POLL_S = 0.3  # between two looks at a job that somebody waits for
 _DESCRIPTION = (
     "Makes a person in a video, or a portrait, speak new words. **Only with the consent of the person shown.** "
@@ -100,7 +120,12 @@ class Access:
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Refusals in the terms of OpenAPI."""
-    return {status: {"description": "refused", "content": _PROBLEM} for status in (401, 403, 421, *statuses)}
+    return {status: _refusal(status) for status in sorted((401, 403, 421, 503, *statuses))}
+
+
+def _refusal(status: int) -> dict[str, Any]:
+    described = {"description": _REFUSALS[status], "content": _PROBLEM}
+    return described | ({"headers": {"Retry-After": _RETRY_AFTER}} if status in (429, 503, 507) else {})
 
 
 @dataclass(frozen=True)
@@ -121,7 +146,14 @@ def create_app(service: JobService, intake: Intake, access: Access) -> FastAPI:
         intake: checks what comes in.
         access: who may use it.
     """
-    app = FastAPI(title="Lip Sync", version="1", description=_DESCRIPTION, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Lip Sync",
+        version="1",
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+    )
     context = _Context(service, intake, access, CollectorRegistry())
     app.state.context = context
     app.include_router(_ROUTER)
@@ -151,7 +183,13 @@ def _described(app: FastAPI) -> dict[str, Any]:
         for operations in document["paths"].values():
             for operation in operations.values():
                 if "422" in operation["responses"]:
-                    operation["responses"]["422"] = {"description": "refused", "content": _PROBLEM}
+                    operation["responses"]["422"] = _refusal(422)
+                if app.state.context.access.keys is None:
+                    operation.pop("security", None)
+                if "security" not in operation:
+                    operation["responses"].pop("401", None)
+        if app.state.context.access.keys is None:
+            del document["components"]["securitySchemes"]
     return app.openapi_schema
 
 
@@ -252,11 +290,35 @@ _ROUTER = APIRouter()
 _UPLOAD = _problems(400, 408, 413, 415, 422, 429, 501, 507)
 _BODY = {"requestBody": openapi_body()}
 _VIDEO: dict[int | str, dict[str, Any]] = {
-    200: {"description": "the video", "content": {kind: {} for kind in MEDIA_TYPES.values()}}
+    200: {"description": "The video.", "content": {kind: {} for kind in MEDIA_TYPES.values()}}
+}
+_RANGE: dict[int | str, dict[str, Any]] = {
+    206: {
+        "description": "The range of the video that the header Range asks for.",
+        "content": {kind: {} for kind in MEDIA_TYPES.values()},
+        "headers": {"Content-Range": {"schema": {"type": "string"}}},
+    }
+}
+_RANGE_HEADERS = [
+    {"name": name, "in": "header", "required": False, "description": what, "schema": {"type": "string"}}
+    for name, what in (
+        ("Range", "the bytes to send, such as bytes=0-999; what is no such range is ignored"),
+        ("If-Range", "the ETag of which the range is wanted; the whole is sent if it is another"),
+    )
+]
+_ACCEPTED: dict[int | str, dict[str, Any]] = {
+    202: {
+        "description": "The job is taken in.",
+        "headers": {"Location": {"description": "where the job is", "schema": {"type": "string"}}},
+        "links": {
+            name: {"operationId": name, "parameters": {"job_id": "$response.body#/id"}}
+            for name in ("show_job", "delete_job", "follow_job", "get_result", "get_preview")
+        },
+    }
 }
 
 
-@_ROUTER.post("/generate", response_class=Response, responses=_VIDEO | _UPLOAD, openapi_extra=_BODY)
+@_ROUTER.post("/generate", response_class=Response, responses=_VIDEO | _UPLOAD | _problems(500), openapi_extra=_BODY)
 async def generate(request: Request, owner: Owner, context: Context) -> Response:
     """Make a video and wait for it. Going away cancels it. For long videos, use /jobs."""
     service = context.service
@@ -286,7 +348,7 @@ async def _finished(request: Request, service: JobService, job: Job) -> Job:
     return job
 
 
-@_ROUTER.post("/jobs", status_code=202, responses=_UPLOAD, openapi_extra=_BODY)
+@_ROUTER.post("/jobs", status_code=202, responses=_ACCEPTED | _UPLOAD, openapi_extra=_BODY)
 async def create_job(
     request: Request, response: Response, owner: Owner, context: Context, idempotency_key: IdempotencyKey = None
 ) -> JobView:
@@ -337,7 +399,12 @@ async def follow_job(job: OneJob, context: Context) -> AsyncIterator[ServerSentE
 
 
 @_ROUTER.head("/jobs/{job_id}/result", include_in_schema=False)
-@_ROUTER.get("/jobs/{job_id}/result", response_class=Response, responses=_VIDEO | _problems(404, 409, 410, 416))
+@_ROUTER.get(
+    "/jobs/{job_id}/result",
+    response_class=Response,
+    responses=_VIDEO | _RANGE | _problems(404, 409, 410, 416),
+    openapi_extra={"parameters": _RANGE_HEADERS},
+)
 def get_result(request: Request, job: OneJob, context: Context) -> Response:
     """The video. Ranges work, so players can seek."""
     if job.state in ACTIVE:
@@ -349,7 +416,12 @@ def get_result(request: Request, job: OneJob, context: Context) -> Response:
     return result_response(request, context.service.files, job)
 
 
-@_ROUTER.get("/jobs/{job_id}/preview", response_class=Response, responses=_VIDEO | _problems(404, 409, 410, 416))
+@_ROUTER.get(
+    "/jobs/{job_id}/preview",
+    response_class=Response,
+    responses=_VIDEO | _RANGE | _problems(404, 409, 410, 416),
+    openapi_extra={"parameters": _RANGE_HEADERS},
+)
 def get_preview(request: Request, job: OneJob, context: Context) -> Response:
     """The first seconds, small, while the rest is being made."""
     if job.state not in ACTIVE:
@@ -379,7 +451,7 @@ def list_voices(
     return [VoiceView(**asdict(voice)) for voice in voices if lang is None or voice.language == lang.lower()]
 
 
-@_ROUTER.get("/health")
+@_ROUTER.get("/health", responses=_problems())
 def health() -> Health:
     """The server answers."""
     return Health(status="ok")

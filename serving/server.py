@@ -63,7 +63,11 @@ def build_parser(mode: str, description: str, port: int) -> argparse.ArgumentPar
     server = parser.add_argument_group("server")
     server.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     server.add_argument("--port", type=int, default=port, help="port to listen on (default: %(default)s)")
-    server.add_argument(
+    doors = server.add_mutually_exclusive_group()
+    doors.add_argument(
+        "--keys", action="store_true", help="want API keys on this computer too, as behind a reverse proxy"
+    )
+    doors.add_argument(
         "--insecure", action="store_true", help="let everybody in, also when others can reach this address"
     )
     server.add_argument("--new-key", metavar="NAME", help="make an API key, print it once, and end")
@@ -77,18 +81,18 @@ def read_access(arguments: argparse.Namespace, settings: Settings) -> Access:
     """Decide who is let in.
 
     Raises:
-        InputError: others could reach the server, and there are no keys.
+        InputError: keys are wanted, because others could reach the server, and there are none.
     """
     keys = ApiKeys(settings.keys_file)
-    local = is_loopback(arguments.host)
-    if not local and not len(keys) and not arguments.insecure:
+    wanted = arguments.keys or not (is_loopback(arguments.host) or arguments.insecure)
+    if wanted and not len(keys):
         raise InputError(
-            f"Others can reach {arguments.host}, but there are no API keys: make one with --new-key NAME, "
+            f"Others may reach {arguments.host}, but there are no API keys: make one with --new-key NAME, "
             "or say --insecure."
         )
     hosts = (*LOOPBACK_NAMES, arguments.host, *settings.service.allowed_hosts)
     return Access(
-        keys=None if local or arguments.insecure else keys,
+        keys=keys if wanted else None,
         hosts=("*",) if arguments.host in ("0.0.0.0", "::") and not settings.service.allowed_hosts else hosts,
         origins=settings.service.allowed_origins,
     )

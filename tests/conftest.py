@@ -68,6 +68,14 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def service_media(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Path:
+    """Inputs for a service that runs, and its configuration; see `tests.server.make_media`."""
+    from tests.server import make_media
+
+    return make_media(tmp_path_factory.mktemp("service_media"), tiny_weights)
+
+
+@pytest.fixture(scope="session")
 def example_portrait() -> Path:
     """The bundled still picture of one person."""
     return REPO / "examples" / "portrait.png"
