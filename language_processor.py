@@ -7,9 +7,11 @@ a natural one where it is installed (`make voices`), else espeak-ng's.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +23,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from models.phonemes import Phoneme
+from audio_processor import SAMPLE_RATE
+from models.phonemes import Phoneme, share_time
 from utils.helpers import InputError, atomic_path
 from voices.aligner import align_phonemes
 from voices.base import Sentence, Speech, Voice, VoiceEngine
@@ -39,6 +42,7 @@ LANGUAGES = {
 SPEEDS = (0.5, 2.0)
 
 _SENTENCE_PAUSE_S = 0.25
+_WORDS_PER_CHARACTER = 0.7  # of Chinese, in which most words have one or two
 _ALIASES = {"cmn": "zh", "cn": "zh", "jp": "ja"}
 # A language that is written like that; for letters of another script than the text's language.
 _SCRIPTS = {"CJK": "zh", "HIRAGANA": "ja", "KATAKANA": "ja", "LATIN": "en", "CYRILLIC": "ru", "GREEK": "el",
@@ -79,17 +83,26 @@ class LanguageProcessor:
     Args:
         weights_dir: folder with whisper_tiny_en_encoder/ and voices/.
         recogniser_dir: folder of the phoneme recogniser, needed by `align` only.
-        engines: speech engines, the preferred ones first. Default: those that other packages announce as the entry
-            point "lipsync.voices" (a class without arguments), then Kokoro, then espeak-ng.
+        engines: speech engines, the preferred ones first. Default: `own`, then those that other packages announce as
+            the entry point "lipsync.voices" (a class without arguments), then Kokoro, then espeak-ng.
+        own: engines of the user as "module:Class", see docs/voices.md.
+
+    Raises:
+        InputError: one of `own` cannot be loaded.
     """
 
     def __init__(
-        self, weights_dir: str | Path, recogniser_dir: str | Path, engines: Sequence[VoiceEngine] | None = None
+        self,
+        weights_dir: str | Path,
+        recogniser_dir: str | Path,
+        engines: Sequence[VoiceEngine] | None = None,
+        own: Sequence[str] = (),
     ) -> None:
         self._weights_dir, self._recogniser_dir = Path(weights_dir), Path(recogniser_dir)
         if engines is None:
             announced = [entry.load()() for entry in entry_points(group="lipsync.voices")]
-            engines = [*announced, KokoroEngine(self._weights_dir / "voices"), EspeakEngine()]
+            kokoro = KokoroEngine(self._weights_dir / "voices")
+            engines = [*map(load_engine, own), *announced, kokoro, EspeakEngine()]
         self._missing = {engine.name: reason for engine in engines if (reason := engine.missing())}
         self._engines = {engine.name: engine for engine in engines if engine.name not in self._missing}
 
@@ -198,16 +211,19 @@ class LanguageProcessor:
         return self._prepare(text, lang, voice, speed)[0]
 
     def detect(self, text: str) -> str:
-        """The language of a text: by its script, and within the Latin script by the words.
+        """The language of a text: by the script of most words, and within the Latin script by the words themselves.
 
-        Text without any letters counts as English.
+        Text without any letters counts as English. Without spaces, every character counts as a word, or nearly so.
         """
-        scripts = [_script(c) for c in text if c.isalpha()]
+        scripts: Counter[str] = Counter()
+        for word in re.findall(r"[^\W\d_]+", text):
+            letters = Counter(_script(letter) for letter in word)
+            scripts.update({s: n * _WORDS_PER_CHARACTER if s == "CJK" else 1 for s, n in letters.items()})
         if not scripts:
             return "en"
-        if {"HIRAGANA", "KATAKANA"} & set(scripts):
+        if scripts["HIRAGANA"] or scripts["KATAKANA"]:
             return "ja"
-        common = max(set(scripts), key=scripts.count)
+        common = scripts.most_common(1)[0][0]
         if common != "LATIN":
             return _SCRIPTS.get(common, common.lower())
         return self._classifier.classify(text)[0]
@@ -255,7 +271,7 @@ class LanguageProcessor:
     def _spoken(self, pieces: Iterable[str], voice: Voice, speed: float) -> Iterator[Speech]:
         start, rate = 0.0, None
         for piece in pieces:
-            parts = [self._engines[v.engine].speak(run, v, speed) for run, v in self._runs(piece, voice)]
+            parts = [self._speech(run, v, speed) for run, v in self._runs(piece, voice)]
             rate = rate or parts[0].rate
             joined = _joined(parts, rate, start, piece)
             if joined.phonemes:
@@ -263,6 +279,19 @@ class LanguageProcessor:
                 start += joined.duration
         if start == 0.0:
             raise InputError(f"The voice {voice.name} finds nothing to speak in the text: check the language.")
+
+    def _speech(self, text: str, voice: Voice, speed: float) -> Speech:
+        """What the voice's engine makes of a text; phonemes that it does not time are searched for in the sound."""
+        engine = self._engines[voice.engine]
+        speech = engine.speak(text, voice, speed)
+        ids = () if speech.phonemes else engine.pronounce(text, voice.language)
+        if not ids:
+            return speech
+        heard = self._recogniser.posteriors(self._encoder.features(_at_16_khz(speech)))
+        try:
+            return dataclasses.replace(speech, phonemes=align_phonemes(heard, ids))
+        except InputError:  # spoken too fast to be told apart
+            return dataclasses.replace(speech, phonemes=tuple(share_time(ids, 0.0, speech.duration)))
 
     def _pronounced(self, piece: str, voice: Voice) -> tuple[int, ...]:
         return tuple(
@@ -304,6 +333,29 @@ class LanguageProcessor:
         from models.phoneme_recogniser import PhonemeRecogniser
 
         return load_pretrained(PhonemeRecogniser, self._recogniser_dir)
+
+
+def load_engine(name: str) -> VoiceEngine:
+    """An engine of the user.
+
+    Args:
+        name: "module:Class"; the module lies where Python finds it, for example beside app.py.
+
+    Raises:
+        InputError: there is no such class, or it cannot be made.
+    """
+    module, _, kind = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), kind)()
+    except Exception as error:  # a user's module may raise anything
+        raise InputError(
+            f"The voice engine '{name}' of the configuration cannot be loaded ({type(error).__name__}: {error}): "
+            "name it as module:Class, see docs/voices.md."
+        ) from error
+
+
+def _at_16_khz(speech: Speech) -> np.ndarray:
+    return soxr.resample(speech.samples.astype(np.float32), speech.rate, SAMPLE_RATE)
 
 
 def _script(character: str) -> str:

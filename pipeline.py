@@ -136,7 +136,8 @@ class LipSyncPipeline:
             InputError: weights are missing or do not fit the configuration.
         """
         weights = _ROOT / config.inference.weights_dir
-        language = language or LanguageProcessor(weights, weights / config.size / "phonemes")
+        if language is None:
+            language = LanguageProcessor(weights, weights / config.size / "phonemes", own=config.language.engines)
         return cls(LipSyncModel.load(weights, config.size, device, _running(config)), config, language)
 
     def run(

@@ -131,7 +131,7 @@ class Evaluation:
         self._config, self._people, self._folder = config, people, folder
         self._zeros: dict[Path, float] = {}
         weights = config.inference.weights_dir
-        self._language = LanguageProcessor(weights, weights / config.size / "phonemes")
+        self._language = LanguageProcessor(weights, weights / config.size / "phonemes", own=config.language.engines)
 
     @cached_property
     def _model(self) -> LipSyncModel:

@@ -245,7 +245,7 @@ def _checked_processor(
 
 def _language_processor(config: Config) -> LanguageProcessor:
     weights = CONFIG.parent / config.inference.weights_dir
-    return LanguageProcessor(weights, weights / config.size / "phonemes")
+    return LanguageProcessor(weights, weights / config.size / "phonemes", own=config.language.engines)
 
 
 def _configured(arguments: argparse.Namespace) -> Config:

@@ -54,7 +54,8 @@ def main(argv: Sequence[str]) -> int:
 def make_intake(service: JobService, settings: Settings) -> Intake:
     """What takes requests in, for these settings."""
     config = load_config(settings.config_path)
-    return Intake(service, config.inference, Speaker(settings.weights, settings.weights / config.size / "phonemes"))
+    recogniser = settings.weights / config.size / "phonemes"
+    return Intake(service, config.inference, Speaker(settings.weights, recogniser, config.language.engines))
 
 
 def build_parser(mode: str, description: str, port: int) -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ class Speaker:
     Args:
         weights_dir: folder of the trained weights.
         recogniser_dir: folder of the phoneme recogniser.
+        engines: own voices as "module:Class".
     """
 
-    def __init__(self, weights_dir: Path, recogniser_dir: Path):
+    def __init__(self, weights_dir: Path, recogniser_dir: Path, engines: Sequence[str] = ()):
         self._folders = weights_dir, recogniser_dir
+        self._engines = engines
         self._loading = threading.Lock()
 
     @cached_property
@@ -28,7 +31,7 @@ class Speaker:
             from language_processor import LanguageProcessor
         except ImportError as error:
             raise _cannot_speak(f"it lacks the package {error.name}") from error
-        processor = LanguageProcessor(*self._folders)
+        processor = LanguageProcessor(*self._folders, own=self._engines)
         if not processor.voices:
             raise _cannot_speak(" ".join(processor.missing.values()) or "it has no voices")
         return processor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
 from language_processor import LANGUAGES, LanguageProcessor
@@ -12,7 +13,7 @@ MAX_TEXT_BYTES = 10 * 2**20
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file.
+    """The text of a file in UTF-8, or in UTF-16 with its mark at the start (as Windows' editors write it).
 
     Raises:
         InputError: it is missing, not text, or too large.
@@ -20,7 +21,8 @@ def read_text(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_TEXT_BYTES:
             raise InputError(f"The text file {path} is larger than {MAX_TEXT_BYTES // 2**20} MB; give a smaller one.")
-        return path.read_text(encoding="utf-8-sig")
+        data = path.read_bytes()
+        return data.decode("utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig")
     except OSError as error:
         raise InputError(f"Cannot read the text file {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -297,3 +299,69 @@ def test_announced_engines_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(module, "entry_points", lambda group: [Announced()] if group == "lipsync.voices" else [])
     assert processor().synthesize("Ja", "de").rate == 8000
+
+
+class TimelessEngine(BeepEngine):
+    """An engine that does not know when it says what."""
+
+    name = "timeless"
+
+    def speak(self, text: str, voice: Voice, speed: float) -> Speech:
+        spoken = EspeakEngine().speak_variant(text, voice.language, "m3", speed)
+        return Speech(spoken.samples, spoken.rate, ())
+
+    def pronounce(self, text: str, language: str) -> tuple[int, ...]:
+        return EspeakEngine().pronounce(text, language)
+
+
+def test_phonemes_that_an_engine_does_not_time_are_found_in_its_sound(lite_weights: Path) -> None:
+    text = "Papa kauft im Mai einen Baum."
+    truth = EspeakEngine().speak_variant(text, "de", "m3").phonemes
+    found = processor(TimelessEngine()).synthesize(text, "de").phonemes
+    assert [p.id for p in found] == [p.id for p in truth]
+    assert np.median([abs(a.start - b.start) for a, b in zip(found, truth, strict=True)]) < 0.04
+
+
+def test_the_voice_of_the_documentation_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import VitsConfig, VitsModel, VitsTokenizer
+
+    code = re.search(r"```python\n(.*?)```", (REPO / "docs" / "voices.md").read_text(encoding="utf-8"), re.S)[1]
+    (tmp_path / "my_voices.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    mine = LanguageProcessor(WEIGHTS, WEIGHTS / "lite" / "phonemes", own=["my_voices:VitsVoice"])
+    assert "download it" in mine.missing["vits"]
+
+    letters = "_ abcdefghijklmnopqrstuvwxyzäöü"
+    vocabulary = tmp_path / "vocab.json"
+    vocabulary.write_text(json.dumps({letter: number for number, letter in enumerate(letters)}))
+    VitsTokenizer(str(vocabulary), pad_token="_", unk_token="_", phonemize=False).save_pretrained("mms-tts-deu")
+    sizes = VitsConfig(
+        vocab_size=len(letters), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, ffn_dim=16, flow_size=16,
+        spectrogram_bins=17, upsample_initial_channel=32, prior_encoder_num_flows=1, wavenet_dilation_rate=1,
+        posterior_encoder_num_wavenet_layers=1, prior_encoder_num_wavenet_layers=1, depth_separable_num_layers=1,
+    )  # fmt: skip
+    VitsModel(sizes).save_pretrained("mms-tts-deu")
+    mine = LanguageProcessor(WEIGHTS, WEIGHTS / "lite" / "phonemes", own=["my_voices:VitsVoice"])
+    speech = mine.synthesize("Guten Tag.", "de")
+    assert speech.rate == 16000 and speech.samples.size > 0
+    assert [p.id for p in speech.phonemes] == [*EspeakEngine().pronounce("Guten Tag.", "de")]
+
+
+@pytest.mark.parametrize("name", ["no_such_module:Voice", "json:NoSuchClass", "json", "voices.base:VoiceEngine"])
+def test_an_engine_that_cannot_be_loaded_is_one_sentence(name: str) -> None:
+    with pytest.raises(InputError, match=f"'{name}' of the configuration cannot be loaded"):
+        LanguageProcessor(WEIGHTS, WEIGHTS / "lite" / "phonemes", own=[name])
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [("我用 iPhone 看 YouTube。", "zh"), ("Tell me how you say 你好, please.", "en"), ("Привет, Anna и Maria!", "ru")],
+)
+def test_the_script_of_most_words_decides(robotic: LanguageProcessor, text: str, language: str) -> None:
+    assert robotic.detect(text) == language
+
+
+def test_a_german_date_is_not_parted() -> None:
+    said = [*sentences(spoken_text("Am 24.12.2025 ist Heiligabend. Und 1999? Auch.", "de"))]
+    assert said == ["Am 24. Dezember 2025 ist Heiligabend.", "Und 1999?", "Auch."]

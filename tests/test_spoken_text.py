@@ -10,6 +10,7 @@ import pytest
 import app
 from audio_processor import probe_audio
 from models.phonemes import Phoneme
+from serving.spoken_text import read_text
 from tests.tiny_weights import tiny_config
 from video_processor import probe_video
 from voices.base import Sentence
@@ -104,3 +105,11 @@ def test_subtitles_without_spaces_are_parted_too() -> None:
     assert len(parts) >= 3
     assert "".join(parts) == "好" * 100
     assert max(map(len, parts)) <= MAX_CUE // 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+def test_text_files_of_windows_are_read(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    mark = "\ufeff" if encoding == "utf-16-le" else ""
+    path.write_bytes((mark + "Käse, 奶酪, сыр").encode(encoding))
+    assert read_text(path) == "Käse, 奶酪, сыр"

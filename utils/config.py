@@ -248,6 +248,10 @@ class InferenceConfig(Section):
     crf: int = Field(ge=0, le=51)
 
 
+class LanguageConfig(Section):
+    engines: tuple[str, ...]
+
+
 class AdaptationConfig(Section):
     read_s: PositiveFloat
     part_s: PositiveFloat
@@ -328,6 +332,7 @@ class Config(Section):
     data: DataConfig
     training: TrainingConfig
     inference: InferenceConfig
+    language: LanguageConfig
     adaptation: AdaptationConfig
     media: MediaLimits
     faces: FacesConfig

@@ -28,7 +28,8 @@ class Speech:
     Attributes:
         samples: mono float32 (N,) in [-1, 1].
         rate: samples per second.
-        phonemes: sounds in order of time, without the silences between them.
+        phonemes: sounds in order of time, without the silences between them; empty where an engine does not know
+            their times, which are then searched for in the sound.
         sentences: the text in order of time; empty where an engine was asked for one sentence.
     """
 

@@ -215,5 +215,6 @@ def _timed(events: list[tuple[int, str]], samples: int, rate: int) -> tuple[Phon
     for (start, name), end in zip(events, ends, strict=True):
         if name.startswith("("):
             continue
-        timed.extend(share_time(split_ipa(_plain(name) if len(name) > 1 else name), start / rate, end / rate))
+        if end > start:
+            timed.extend(share_time(split_ipa(_plain(name) if len(name) > 1 else name), start / rate, end / rate))
     return tuple(timed)

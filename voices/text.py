@@ -20,7 +20,8 @@ _TAG = re.compile(r"<!--.*?-->|<(script|style)\b.*?</\1\s*>|</?[a-zA-Z][^<>]*>",
 _MARKDOWN = re.compile(r"(?m)^\s{0,3}(?:#{1,6}|>|[-*+]|```\w*)\s+|[*`~]+|(?<!\w)_+|_+(?!\w)")
 _SPOKEN_SIGNS = set("°§©®™€£¥$%&+=/@^|")
 
-_END = re.compile(r"(?<=[.!?…])[\"'”’»)\]]*\s+|(?<=[。！？])[」』”）]*|\n+")
+# Not after the number of a day or a place, as in "24. Dezember".
+_END = re.compile(r"(?<!\b\d\.)(?<!\b\d\d\.)(?<=[.!?…])[\"'”’»)\]]*\s+|(?<=[。！？])[」』”）]*|\n+")
 _PART = re.compile(r"(?<=[,;:—–])\s+|(?<=[、，；：])")
 _ISO_DATE = re.compile(r"\b(\d{4})-(\d{1,2})-(\d{1,2})\b")
 _LOCAL_DATE = re.compile(r"\b(\d{1,2})([/.])(\d{1,2})\2(\d{4})\b")
