@@ -2,95 +2,259 @@
 
 from __future__ import annotations
 
+import re
+
+from babel import Locale, UnknownLocaleError
+
 TEXTS = {
     "en": {
-        "title": "Lip Sync",
-        "intro": "# Lip Sync\nMakes a person in a video, or a portrait, speak new words. **Use it only with the "
-        "consent of the person shown, and tell viewers that the video was made by a machine.** Every result carries a "
-        "machine-readable mark that says so.",
-        "video": "Video",
+        "intro": "# Lip Sync\nGive it a video or a portrait, and new words: the person speaks them.",
+        "consent": "**Only with the consent of the person shown.** Tell viewers that the video was made by a machine; "
+        "every result also carries a machine-readable mark that says so.",
+        "who": "## 1 · Who speaks",
         "portrait": "Portrait",
-        "who": "1. Who speaks: a video or a portrait",
-        "what": "2. What is spoken: a sound or a text",
+        "video": "Video",
+        "example_portrait": "Use the example portrait",
+        "faces": "Several faces in the first picture: choose who speaks.",
+        "one_face": "The face that was found:",
+        "face": "Who speaks in the result",
+        "largest": "the largest face",
+        "number": "face {number}",
+        "no_face": "No face was found in the first picture. In a video it may still come later; a portrait must show "
+        "one from the front.",
+        "what": "## 2 · What is said",
         "sound": "Sound",
         "text": "Text",
         "text_label": "Text to speak",
+        "text_hint": "Type what the person should say, or take an example below.",
+        "example_sound": "Use the example sound",
+        "example_texts": "Examples",
         "language": "Language",
-        "voice": "Voice (empty: the usual one)",
-        "faces": "Faces found in the first picture",
-        "face": "Which face",
-        "largest": "the largest",
-        "number": "number {number}",
-        "no_face": "No face was found in the first picture; it may still be found later in a video.",
+        "auto": "recognised",
+        "voice": "Voice",
+        "usual_voice": "the usual one",
+        "speed": "Speed (1 is usual)",
         "more": "More settings",
-        "steps": "Steps (more is finer and slower)",
-        "fit": "If the sound is longer than the video",
-        "rest": "If the video is longer than the sound",
+        "adapt": "First learn from the video and its own sound how this person speaks (up to a minute more)",
+        "steps": "Steps (more are finer and slower)",
+        "fit": "If the speech is longer than the video",
+        "fit_bounce": "play the video back and forth",
+        "fit_loop": "play it again from the start",
+        "fit_freeze": "hold the last picture",
+        "fit_cut": "end with the video",
+        "rest": "If the video is longer than the speech",
+        "rest_keep": "keep the rest of the video",
+        "rest_cut": "end with the speech",
         "make": "Make the video",
+        "result": "## 3 · Result",
         "cancel": "Cancel",
         "before": "Before",
         "after": "After",
+        "preview": "Preview: the first seconds",
+        "soon": "The first seconds can be watched here soon.",
         "download": "Download",
         "history": "Earlier videos of this browser",
-        "examples": "Try the example",
+        "spoken_sound": "a sound",
+        "now": "just now",
+        "minutes_ago": "{count} min ago",
+        "hours_ago": "{count} h ago",
         "idle": "Nothing to do yet.",
-        "queued": "Waiting; {position} jobs come first.",
-        "running": "Working: {percent} %, {fps} pictures per second{left}.",
-        "left": ", about {seconds} s left",
+        "starting": "The program is starting and loads its networks; your video comes next.",
+        "queued": "Waiting; {position} other videos come first.",
+        "next": "Waiting; this video comes next.",
+        "listening": "Listening to the sound and looking for the face …",
+        "learning": "Learning how this person speaks …",
+        "running": "Making the video …",
+        "percent": "{percent} %",
+        "fps": "{fps:.1f} pictures per second",
+        "left": "{time} left",
+        "minutes": "about {minutes} min {seconds} s",
+        "seconds": "about {seconds} s",
         "done": "Done: {frames} pictures.",
         "failed": "It did not work. {error}",
-        "cancelled": "Cancelled.",
+        "cancelled": "Cancelled; its files are deleted.",
         "expired": "The result is no longer kept.",
-        "gone": "That job is no longer known.",
-        "need_video": "Give a video or a portrait first.",
+        "gone": "That video is no longer known.",
+        "state_queued": "waiting",
+        "state_running": "in work",
+        "state_done": "done",
+        "state_failed": "failed",
+        "state_cancelled": "cancelled",
+        "state_expired": "deleted",
         "closing": "You may close this page: the work goes on, and you find the result here again.",
+        "refused": "This cannot be used",
+        "need_video": "Give a portrait or a video first (step 1).",
+        "need_speech": "Give a sound, or type a text (step 2).",
+        "video_file": "The portrait or video",
+        "audio_file": "The sound",
     },
     "zh": {
-        "title": "口型同步",
-        "intro": "# 口型同步\n让视频或照片里的人说出新的话。\n\n"
-        "**请只在本人同意的情况下使用，并告诉观众视频由机器生成。**\n\n"
-        "每个结果都带有机器可读的合成标记。",
-        "video": "视频",
+        "intro": "# 口型同步\n给一段视频或一张照片，再给新的话：画面里的人就会说出来。",
+        "consent": "**只能在画面中的人同意的情况下使用。** 请告诉观众视频由机器生成；"
+        "每个结果也带有机器可读的合成标记。",
+        "who": "## 1 · 谁来说",
         "portrait": "照片",
-        "who": "1. 谁来说：视频或照片",
-        "what": "2. 说什么：声音或文字",
+        "video": "视频",
+        "example_portrait": "使用示例照片",
+        "faces": "第一帧里有几张脸：请选由谁来说。",
+        "one_face": "找到的人脸：",
+        "face": "结果里由谁来说",
+        "largest": "最大的脸",
+        "number": "第 {number} 张脸",
+        "no_face": "第一帧里没有找到人脸。视频后面也许还会出现；照片必须有正面的人脸。",
+        "what": "## 2 · 说什么",
         "sound": "声音",
         "text": "文字",
         "text_label": "要说的文字",
+        "text_hint": "输入要说的话，或者点下面的示例。",
+        "example_sound": "使用示例声音",
+        "example_texts": "示例",
         "language": "语言",
-        "voice": "声音角色（留空用默认）",
-        "faces": "第一帧里找到的人脸",
-        "face": "选哪张脸",
-        "largest": "最大的",
-        "number": "第 {number} 张",
-        "no_face": "第一帧里没有找到人脸；视频后面也许还能找到。",
+        "auto": "自动识别",
+        "voice": "嗓音",
+        "usual_voice": "默认嗓音",
+        "speed": "语速（1 为正常）",
         "more": "更多设置",
+        "adapt": "先从视频和它的原声里学习这个人怎么说话（最多多用一分钟）",
         "steps": "步数（越多越细，也越慢）",
-        "fit": "声音比视频长时",
-        "rest": "视频比声音长时",
+        "fit": "话比视频长时",
+        "fit_bounce": "视频来回播放",
+        "fit_loop": "视频从头再播放",
+        "fit_freeze": "停在最后一帧",
+        "fit_cut": "随视频结束",
+        "rest": "视频比话长时",
+        "rest_keep": "保留视频的其余部分",
+        "rest_cut": "随话结束",
         "make": "生成视频",
+        "result": "## 3 · 结果",
         "cancel": "取消",
         "before": "之前",
         "after": "之后",
+        "preview": "预览：开头几秒",
+        "soon": "很快就可以在这里看到开头几秒。",
         "download": "下载",
         "history": "本浏览器以前的视频",
-        "examples": "试试示例",
+        "spoken_sound": "一段声音",
+        "now": "刚刚",
+        "minutes_ago": "{count} 分钟前",
+        "hours_ago": "{count} 小时前",
         "idle": "还没有任务。",
-        "queued": "排队中，前面还有 {position} 个任务。",
-        "running": "进行中：{percent} %，每秒 {fps} 帧{left}。",
-        "left": "，大约还要 {seconds} 秒",
+        "starting": "程序正在启动并加载网络，接下来就处理你的视频。",
+        "queued": "排队中，前面还有 {position} 个视频。",
+        "next": "排队中，下一个就是它。",
+        "listening": "正在听声音、找人脸……",
+        "learning": "正在学习这个人怎么说话……",
+        "running": "正在生成视频……",
+        "percent": "{percent} %",
+        "fps": "每秒 {fps:.1f} 帧",
+        "left": "还要{time}",
+        "minutes": "大约 {minutes} 分 {seconds} 秒",
+        "seconds": "大约 {seconds} 秒",
         "done": "完成：共 {frames} 帧。",
         "failed": "没有成功。{error}",
-        "cancelled": "已取消。",
+        "cancelled": "已取消，文件已删除。",
         "expired": "结果已过保存期。",
-        "gone": "找不到这个任务了。",
-        "need_video": "请先给一个视频或一张照片。",
+        "gone": "找不到这个视频了。",
+        "state_queued": "排队中",
+        "state_running": "进行中",
+        "state_done": "完成",
+        "state_failed": "失败",
+        "state_cancelled": "已取消",
+        "state_expired": "已删除",
         "closing": "可以关掉本页：任务会继续，之后还能在这里找到结果。",
+        "refused": "无法使用",
+        "need_video": "请先给一张照片或一个视频（第 1 步）。",
+        "need_speech": "请给一段声音，或输入文字（第 2 步）。",
+        "video_file": "照片或视频",
+        "audio_file": "声音",
     },
 }
 
+EXAMPLE_TEXTS = {
+    "en": "Hello! It is a pleasure to meet you. How can I help you today?",
+    "zh": "你好，很高兴认识你。今天天气真好，我们一起去公园走走吧。",
+    "ja": "こんにちは。お会いできてうれしいです。今日はいい天気ですね。",
+    "fr": "Bonjour ! Je suis ravi de vous rencontrer. Comment allez-vous aujourd'hui ?",
+    "de": "Guten Tag, schön, dass Sie da sind. Was kann ich heute für Sie tun?",
+    "es": "¡Hola! Me alegro mucho de conocerte. ¿Qué tal estás hoy?",
+}
+"""Language -> something to say in it."""
 
-def texts_for(accept_language: str | None) -> dict[str, str]:
-    """The words for a browser that sends this header Accept-Language."""
+# What the program refuses, in Chinese; a pattern's groups go into the sentence. What matches nothing stays English.
+_REFUSALS_ZH = (
+    (r"(.+) is empty .*", "{0}是空文件，请换一个能播放的文件。"),
+    (r"(.+) is larger than (\S+) GB.*", "{0}大于 {1} GB，请换小一点的。"),
+    (r"(.+) is longer than (\S+) s;.*", "{0}长于 {1} 秒，请剪短一些。"),
+    (r"(.+) is too large \((\d+x\d+)\).*", "{0}太大（{1}），请缩小一些。"),
+    (r"(.+) is no video or sound that can be read.*", "{0}不是能读的文件，请用 MP4、MOV、MKV、WebM、WAV 或 JPG、PNG。"),
+    (r"(.+) is damaged or cut off.*", "{0}损坏或不完整，请重新导出或重新上传。"),
+    (r"(.+) has no video stream.*", "{0}里没有画面，请给一个视频或一张照片。"),
+    (r"(.+) has no sound stream.*", "{0}里没有声音，请给一段有人说话的声音。"),
+    (r"(.+) has zero length.*", "{0}的长度是零，请给一段有人说话的声音。"),
+    (r"No picture of (.+) can be decoded.*", "{0}里的画面无法解码，请重新导出。"),
+    (r"No face can be used anywhere.*", "整个视频里没有能用的人脸。请给一张正面、够大、没有遮挡的脸，或者选另一张脸。"),
+    (r"The text holds nothing that can be spoken.*", "文字里没有可以说的内容，请至少写一个词。"),
+    (r"The voice .+ finds nothing to speak.*", "这种语言的嗓音读不了这段文字，请检查语言。"),
+    (r"The text is longer than (\d+) characters.*", "文字超过 {0} 个字符，请缩短。"),
+    (r"The text takes longer than (\S+) s to speak.*", "这段文字要说 {0} 秒以上，请缩短。"),
+    (r"The language '(.+?)' is not supported.*", "不支持语言“{0}”，请选列表里的语言。"),
+    (r"There is no voice '(.+?)' for .*", "这种语言没有嗓音“{0}”，请选列表里的嗓音。"),
+    (r"Japanese text with kanji needs .*", "带汉字的日语需要词典：请运行 make voices，或只用假名。"),
+    (r"(\d+) jobs are waiting already.*", "已经有 {0} 个任务在排队，请稍后再试。"),
+    (r"This key has (\d+) jobs that are not finished.*", "你有 {0} 个任务还没做完，请等其中一个完成。"),
+    (r"There is not enough disk space.*", "服务器的磁盘空间不够，请稍后再试。"),
+    (r"The disk of the server is full.*", "服务器的磁盘满了，请稍后再试。"),
+    (r"The job took longer than (\S+) s.*", "任务超过了 {0} 秒，请给短一点的视频或减少步数。"),
+    (r"The job took its worker down (\d+) times.*", "任务失败了 {0} 次，已经放弃。"),
+    (r"This server cannot speak texts.*", "这台服务器不能把文字变成声音，请给一段声音。"),
+)
+
+
+def language_for(accept_language: str | None) -> str:
+    """The page's language, "en" or "zh", for a browser that sends this header Accept-Language."""
     first = (accept_language or "").split(",")[0].strip().lower()
-    return TEXTS["zh" if first.startswith("zh") else "en"]
+    return "zh" if first.startswith("zh") else "en"
+
+
+def refusal(sentence: str, language: str) -> str:
+    """A sentence of the program as the page says it.
+
+    Args:
+        sentence: why something was refused; files are called video_file or video, audio_file or audio in it.
+        language: of the page.
+    """
+    for name in ("video", "audio"):
+        words = TEXTS[language][f"{name}_file"]
+        sentence = re.sub(rf" \({name}_file\)", "", sentence)
+        sentence = re.sub(rf"^The (?:(?:sound|picture) of|file|video|image|sound) {name}(?:_file)?\b", words, sentence)
+        sentence = re.sub(rf"^No picture of {name}(?:_file)?\b", f"No picture of {words.lower()}", sentence)
+    if language == "zh":
+        for pattern, translated in _REFUSALS_ZH:
+            if (match := re.fullmatch(pattern, sentence, re.DOTALL)) is not None:
+                return translated.format(*match.groups())
+    return sentence
+
+
+def duration(seconds: float, words: dict[str, str]) -> str:
+    """A time to wait in words, coarser the longer it is."""
+    if seconds < 60:
+        return words["seconds"].format(seconds=max(1, round(seconds)))
+    minutes, rest = divmod(round(seconds / 10) * 10, 60)
+    return words["minutes"].format(minutes=minutes, seconds=rest)
+
+
+def ago(seconds: float, words: dict[str, str]) -> str:
+    """How long something is past, in words."""
+    if seconds < 60:
+        return words["now"]
+    if seconds < 3600:
+        return words["minutes_ago"].format(count=int(seconds / 60))
+    return words["hours_ago"].format(count=int(seconds / 3600))
+
+
+def name_of(code: str, language: str) -> str:
+    """The name of a spoken language, in the page's language; its code where there is no name."""
+    try:
+        return Locale.parse(code, sep="-").get_display_name(language) or code
+    except (UnknownLocaleError, ValueError):
+        return code

@@ -8,7 +8,7 @@ import ipaddress
 import logging
 import re
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -134,12 +134,16 @@ class Guard:
         app: what is guarded.
         hosts: names that the Host header may have; "*" for any.
         origins: web pages that may use the service.
+        headers: added to every answer that does not have them.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str], origins: Collection[str]):
+    def __init__(
+        self, app: ASGIApp, hosts: Collection[str], origins: Collection[str], headers: Mapping[str, str] = _HEADERS
+    ):
         self._app = app
         self._hosts = {host.lower() for host in hosts}
         self._origins = set(origins)
+        self._headers = headers
         self._active = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -150,7 +154,7 @@ class Guard:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in self._headers.items():
                     headers.setdefault(name, value)
             await send(message)
 

@@ -32,6 +32,7 @@ from utils.helpers import InputError
 _LOG = logging.getLogger("lipsync.worker")
 _ROOT = Path(__file__).resolve().parent.parent
 _POLL_S = 0.25  # between two notes of progress; how soon a worker notices that its job was cancelled
+_SETTLE_S = 0.5  # after the first frames, until their number says something about the pace
 _PATIENCE_S = 0.6  # that a runner is given to stop by itself
 _BEAT_S = 1.0
 _EXPIRE_S = 30.0
@@ -148,6 +149,29 @@ class Runner:
             self._process = None
 
 
+class _Pace:
+    """How fast frames are written, without the long wait for the first ones and without these, which come at once."""
+
+    def __init__(self) -> None:
+        self._first: float | None = None  # seconds
+        self._start: tuple[int, float] | None = None  # frames and seconds from which on it counts
+
+    def fps(self, frames: int, now: float) -> float:
+        """Frames per second; 0 while nothing can be said.
+
+        Args:
+            frames: written so far.
+            now: seconds.
+        """
+        if frames and self._first is None:
+            self._first = now
+        if self._start is None and self._first is not None and now - self._first >= _SETTLE_S:
+            self._start = frames, now
+        if self._start is None or frames == self._start[0]:
+            return 0.0
+        return (frames - self._start[0]) / (now - self._start[1])
+
+
 @dataclass
 class Worker:
     """Runs jobs, one at a time.
@@ -237,7 +261,7 @@ class Worker:
     def _follow(self, job: Job, folder: Path) -> None:
         """Watch a job until it ends in one way or the other."""
         began = noted = time.monotonic()
-        frames, expected = 0, None
+        pace, frames, expected = _Pace(), 0, None
         while True:
             event = self._runner.next_event()
             if event is not None and event["event"] == "progress":
@@ -250,7 +274,7 @@ class Worker:
             noted = now
             if (preview := folder / PREVIEW).exists():
                 self.service.show_preview(job, preview)
-            if not self.service.progress(job, frames, expected, frames / (now - began)):
+            if not self.service.progress(job, frames, expected, pace.fps(frames, now)):
                 _LOG.info("job dropped", extra={"job": job.id, "attempt": job.attempt})
                 return self._runner.stop_job()
             if self.stopping.is_set():
