@@ -43,6 +43,7 @@ class Options:
         face: which face speaks: largest, left, right, index:N (0 is the leftmost), point:X,Y or point:X,Y@SECONDS.
         codec: auto (H.264; HEVC for more than 8 bits; VP9 or AV1 in WebM), h264, hevc or ffv1 (lossless).
         crf: quality as H.264 counts it, 0 best to 51 worst; 16 is hard to tell from the source.
+        fast: less work for each frame: windows overlap less, and the file is larger at the same quality.
         adapt: seconds in which the model may first learn from the video with its own sound; 0 = not at all.
     """
 
@@ -54,6 +55,7 @@ class Options:
     face: str = "largest"
     codec: str = "auto"
     crf: int = 16
+    fast: bool = False
     adapt: float = 0.0
 
     @property

@@ -245,7 +245,7 @@ def _drawing(config: Config, options: Options) -> DrawingSettings:
         chosen.lip_closing,
         chosen.lip_closing_s,
         chosen.window,
-        chosen.overlap,
+        chosen.fast_overlap if options.fast else chosen.overlap,
     )
 
 
@@ -386,6 +386,7 @@ class _Job:
             audio_from=audio,
             audio_duration=length,
             tags=SYNTHETIC_MARK,
+            fast=self._options.fast,
         )
 
     def _expected_frames(self) -> int | None:

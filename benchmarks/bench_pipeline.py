@@ -75,6 +75,7 @@ def measure(arguments: argparse.Namespace, config: Config, folder: Path) -> dict
         guidance=chosen.guidance if arguments.guidance is None else arguments.guidance,
         seed=chosen.seed,
         crf=chosen.crf,
+        fast=arguments.fast,
     )
     started = time.perf_counter()
     pipeline = LipSyncPipeline.load(config, resolve_device(arguments.device))
@@ -82,11 +83,12 @@ def measure(arguments: argparse.Namespace, config: Config, folder: Path) -> dict
     # The first frames wait for what loads in the background; they are not what is measured.
     short = make_speech(folder / "warm.wav", ROOT / "examples" / "speech.wav", 1.0)
     pipeline.run(video, short, folder / "warm.mp4", replace(options, rest="cut"))
+    computed = time.process_time()
     summary = pipeline.run(video, audio, folder / "result.mp4", options)
-    return figures(summary, options, loaded)
+    return figures(summary, options, loaded, time.process_time() - computed)
 
 
-def figures(summary: Summary, options: Options, loading: float) -> dict[str, object]:
+def figures(summary: Summary, options: Options, loading: float, computed: float) -> dict[str, object]:
     """What is printed, as plain numbers."""
     return {
         "frames": summary.frames,
@@ -96,6 +98,7 @@ def figures(summary: Summary, options: Options, loading: float) -> dict[str, obj
         "seconds": round(summary.seconds, 2),
         "load_seconds": round(loading, 2),
         "fps": round(summary.fps, 2),
+        "cpu_ms_per_frame": round(1000 * computed / summary.frames, 1),
         "stage_fps": {name: round(summary.frames / max(s, 1e-6), 1) for name, s in summary.stages.items()},
         "stage_seconds": {name: round(s, 2) for name, s in summary.stages.items()},
         "peak_memory_mb": round(peak_memory_mb()),
@@ -117,6 +120,7 @@ def table(result: dict[str, object]) -> str:
         lines.append(f"{name:<12}{rate:>10.1f}{result['stage_seconds'][name]:>10.2f}")
     lines.append(f"{'end to end':<12}{result['fps']:>10.2f}{result['seconds']:>10.2f}")
     lines.append(f"{result['frames']} frames, {result['generated']} with a new mouth, {result['steps']} steps")
+    lines.append(f"{result['cpu_ms_per_frame']} ms of CPU time for each frame")
     lines.append(
         f"peak memory {result['peak_memory_mb']} MB, loading {result['load_seconds']} s, {result['cores']} cores"
     )
@@ -133,6 +137,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="denoising steps (default: the configuration's)")
     parser.add_argument("--guidance", type=float, help="guidance (default: the configuration's)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="replace a setting")
+    parser.add_argument("--fast", action="store_true", help="as --fast of the program")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument("--config", type=Path, default=ROOT / "model_config.yaml", help="settings file")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")

@@ -145,6 +145,9 @@ def _add_quality(parser: argparse.ArgumentParser, defaults: InferenceConfig) -> 
         help=f"exaggerate the mouth's movement; above 1 takes twice as long (default: {defaults.guidance:g})",
     )
     quality.add_argument(
+        "--fast", action="store_true", help="less work for each frame; a larger file of the same quality"
+    )
+    quality.add_argument(
         "--adapt",
         metavar="TIME",
         help="let the model first learn from the video with its own sound how this person's lips move, for at most so "
@@ -260,6 +263,7 @@ def _options(arguments: argparse.Namespace, config: Config) -> Options:
     """Options of one run; what the command line leaves open comes from the configuration."""
     given = {name: getattr(arguments, name) for name in ("steps", "guidance", "seed", "crf")}
     chosen = {name: getattr(config.inference, name) if value is None else value for name, value in given.items()}
+    chosen["fast"] = arguments.fast
     chosen["adapt"] = 0.0 if arguments.adapt is None else parse_seconds(arguments.adapt)
     return Options(**chosen, fit=arguments.fit, rest=arguments.rest, face=arguments.face, codec=arguments.codec)
 

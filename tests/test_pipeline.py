@@ -300,3 +300,13 @@ def test_the_trained_weights_move_the_mouth_and_keep_the_skin(lite_weights: Path
     assert moving.max() < 80
     assert np.count_nonzero(moving) < 0.1 * moving.size
     assert np.abs(np.diff(luma, axis=0)).mean((1, 2)).max() < 2.0  # no flash
+
+
+def test_fast_makes_the_same_frames_of_the_same_quality(lip_sync: LipSyncPipeline, tmp_path: Path) -> None:
+    video = footage.make_video(tmp_path / "video.mp4", 1.0)
+    usual = run(lip_sync, video, 1.0, "usual.mp4")
+    fast = run(lip_sync, video, 1.0, "fast.mp4", replace(FAST, fast=True))
+    assert (fast.frames, fast.generated) == (usual.frames, usual.generated)
+    assert usual.output.read_bytes() != fast.output.read_bytes()
+    for slow, quick in zip(planes(usual.output), planes(fast.output), strict=True):
+        assert np.abs(slow[0].astype(int) - quick[0]).mean() < 1.5

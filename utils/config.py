@@ -239,6 +239,7 @@ class InferenceConfig(Section):
     lip_closing_s: PositiveFloat
     window: PositiveInt
     overlap: int = Field(ge=0)
+    fast_overlap: int = Field(ge=0)
     references: PositiveInt
     seed: int
     queue_windows: PositiveInt

@@ -16,7 +16,7 @@ from av.container import OutputContainer
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
-from utils.helpers import InputError, atomic_path
+from utils.helpers import InputError, atomic_path, available_cores
 from utils.media import cut_off
 from utils.planes import blend, copy_frame
 from utils.sound_track import SoundTrack
@@ -43,6 +43,7 @@ class VideoWriter:
         audio_from: file whose first sound stream goes into the output; None: silent.
         audio_duration: seconds after which the sound is cut; None: to its end.
         tags: metadata of the whole file, by a name that every container knows: title, artist, comment, ...
+        fast: encode faster into a larger file of the same quality.
 
     Attributes:
         notes: sentences about what of the source is not, or not simply, kept.
@@ -61,11 +62,13 @@ class VideoWriter:
         audio_from: str | os.PathLike[str] | None = None,
         audio_duration: float | None = None,
         tags: Mapping[str, str] | None = None,
+        fast: bool = False,
     ):
         self.path = Path(path)
         self._info = info
         self._encoder = encoder_name(self.path, codec, info)
         self._crf = crf
+        self._fast = fast
         self._audio_from = audio_from
         self._audio_duration = audio_duration
         self._tags = dict(tags or {})
@@ -136,7 +139,7 @@ class VideoWriter:
 
     def _add_stream(self) -> VideoStream:
         info, tags = self._info, output_colour(self._info)
-        options = encoder_options(info, self._encoder, self._crf)
+        options = encoder_options(info, self._encoder, self._crf, self._fast)
         stream = self._output.add_stream(self._encoder, rate=info.fps, options=options)
         context = stream.codec_context
         turned = info.rotation in (90, 270)
@@ -148,7 +151,8 @@ class VideoWriter:
         context.sample_aspect_ratio = info.sample_aspect_ratio
         context.color_range, context.colorspace = tags.range, tags.matrix
         context.color_primaries, context.color_trc = tags.primaries, tags.transfer
-        context.thread_count = 0
+        # All cores would only make each other wait: the other half is busy with making the frames.
+        context.thread_count = max(1, available_cores() // 2)
         if info.rotation or info.mirrored:
             stream.set_display_rotation(info.rotation, hflip=info.mirrored)
         return stream
