@@ -18,7 +18,7 @@ from faces.person import Person
 from latent_diffusion import Drafts, LipSyncModel
 from models.phonemes import lip_closure
 from models.speech_track import Speech
-from utils.overlap import OverlappingWindows
+from utils.overlap import HoppingWindows, OverlappingWindows
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class DrawingSettings:
         closing_s: time in which they close before the sound and open after it, seconds.
         window: frames drawn at once.
         overlap: frames that two windows share.
+        hop: where frames must not wait for the next window: new frames in a window; None = they wait.
     """
 
     steps: int
@@ -44,6 +45,7 @@ class DrawingSettings:
     closing_s: float
     window: int
     overlap: int
+    hop: int | None = None
 
 
 @dataclass(eq=False)
@@ -84,7 +86,10 @@ def draw_mouths(
             run = None
         if person is not None and run is None:
             make = _WindowMaker(model, speech, settings, person)
-            run = OverlappingWindows(make, settings.window, settings.overlap)
+            if settings.hop is None:
+                run = OverlappingWindows(make, settings.window, settings.overlap)
+            else:
+                run = HoppingWindows(make, settings.window, settings.hop)
         speaker = person
         yield from [Drawn(mouth)] if run is None else _marked(run.add(Drawn(mouth)))
     if run is not None:

@@ -11,7 +11,7 @@ what a bend cannot give has to be learnt.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from models.autoencoder import MouthAutoencoder
 from models.checkpoint import load_pretrained
 from models.face_encoder import FaceEncoder
 from models.lazy_speech import LazySpeech
+from models.live_speech import LiveSpeech
 from models.networks import Networks, TorchNetworks
 from models.phonemes import Phoneme
 from models.precision import fast_dtype
@@ -463,6 +464,10 @@ class LipSyncModel:
     def hear_lazily(self, samples: np.ndarray, phonemes: Sequence[Phoneme] = ()) -> LazySpeech:
         """The same, computed as it is needed; memory holds little more than the samples, which may be float16."""
         return LazySpeech(self._speech_encoder, self._voice_activity, samples, phonemes)
+
+    def hear_live(self, chunks: Iterable[np.ndarray], ahead: int) -> LiveSpeech:
+        """A sound that is still being made; see `LiveSpeech`."""
+        return LiveSpeech(self._speech_encoder, self._voice_activity, chunks, ahead)
 
     @torch.inference_mode()
     def predict_shape(

@@ -11,7 +11,7 @@ import itertools
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,13 +31,14 @@ from faces.person import Person, with_person
 from faces.tracker import FaceChoice, FaceTracker, TrackerSettings
 from language_processor import LanguageProcessor, SpokenText, Utterance
 from latent_diffusion import LipSyncModel, Running
+from live import LiveFrame, LiveSettings, live_frames
 from models.checkpoint import load_pretrained
 from models.lazy_speech import LazySpeech
 from models.phonemes import Phoneme
 from models.syncnet import WINDOW, SyncNetV2
 from options import Options, check_inputs, media_limits
 from preview import Preview, PreviewWriter
-from utils.config import Config, MediaLimits
+from utils.config import Config, LiveConfig, MediaLimits
 from utils.helpers import InputError, atomic_path, available_cores, torch_threads
 from utils.pictures import ArrayPicture
 from utils.stages import Stages
@@ -181,6 +182,40 @@ class LipSyncPipeline:
                 temporary.write_text(srt(said.sentences, said.phonemes), encoding="utf-8")
         return summary
 
+    def stream(
+        self, frames: Iterable[LiveFrame], sound: Iterable[np.ndarray] | np.ndarray, options: Options
+    ) -> Iterator[LiveFrame]:
+        """New mouths for frames that are still arriving: every frame comes out, in order.
+
+        No frame waits for a picture or a sound that is later than `live_look_ahead` after it. The first second of a
+        shot passes unchanged while the person is got to know. Frames that are not drawn read no sound.
+
+        Args:
+            frames: pictures of one size with rising times; read in a thread of their own.
+            sound: the speech, mono at 16 kHz, float in [-1, 1]: chunks of any length in the order of time, or all of
+                it. Time 0 is its first sample; after its end there is silence.
+            options: steps, guidance, seed and face count; the rest belongs to files.
+
+        Raises:
+            InputError: an option cannot be used.
+        """
+        options.check()
+        live = self._config.live
+        tracker = _face_tracker(self._detector, self._mesh, self._config, options, look_ahead=1)
+        chunks = [sound] if isinstance(sound, np.ndarray) else sound
+        drawing = _drawing(self._config, options)
+        return live_frames(
+            frames, chunks, self._model, tracker, _usable_face(self._config), drawing, self._live_settings(live)
+        )
+
+    def live_look_ahead(self, fps: float) -> float:
+        """Seconds for which `stream` waits at most, apart from the time for computing, at a frame rate."""
+        return self._live_settings(self._config.live).look_ahead(fps)
+
+    def _live_settings(self, live: LiveConfig) -> LiveSettings:
+        references, feather = self._config.inference.references, self._config.faces.feather_px
+        return LiveSettings(**live.model_dump(), references=references, feather_px=feather)
+
     def _say(self, text: SpokenText, audio: Path | None, folder: Path) -> Utterance:
         """The text in the given sound, or spoken into a file in `folder`."""
         if self._language is None:
@@ -226,8 +261,12 @@ def _own_sound(video: Path, media: MediaLimits) -> np.ndarray:
         raise Skipped("the sound of the video cannot be read") from error
 
 
-def _face_tracker(detector: FaceDetector, mesh: FaceMesh, config: Config, options: Options) -> FaceTracker:
-    settings = TrackerSettings(min_presence=config.faces.min_presence, cut_threshold=config.faces.cut_threshold)
+def _face_tracker(
+    detector: FaceDetector, mesh: FaceMesh, config: Config, options: Options, **more: int
+) -> FaceTracker:
+    settings = TrackerSettings(
+        min_presence=config.faces.min_presence, cut_threshold=config.faces.cut_threshold, **more
+    )
     return FaceTracker(detector, mesh, FaceChoice.parse(options.face), settings)
 
 

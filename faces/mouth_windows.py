@@ -33,6 +33,7 @@ NO_FACE, TOO_SMALL, TURNED = "no face", "face too small", "head turned away"
 _CHIN = 152
 _POINT_REACH_S = 3 * POINT_SMOOTHING_S
 _REACH_S = 3 * SMOOTHING_S + _POINT_REACH_S  # how far away frames still influence a frame
+_TIME_TOLERANCE = 1e-6  # seconds
 _CROP_MARGIN = 24  # px of the window kept around it, since smoothing moves the window a little
 
 
@@ -101,7 +102,10 @@ class _Measured:
 
 
 def mouth_windows(
-    faces: Iterable[FaceFrame], usable: UsableFace, release: Callable[[Any], Any] = lambda frame: frame
+    faces: Iterable[FaceFrame],
+    usable: UsableFace,
+    release: Callable[[Any], Any] = lambda frame: frame,
+    ahead_s: float = _REACH_S,
 ) -> Iterator[MouthFrame]:
     """Yield every frame, in order, with its mouth window where the face can be used.
 
@@ -109,6 +113,7 @@ def mouth_windows(
         faces: the frames with the mesh of the followed face.
         usable: which faces can be used.
         release: makes a lighter copy of a frame whose picture is no longer needed.
+        ahead_s: how far to wait for frames that the smoothing looks at, seconds; less than usual makes it one-sided.
     """
     run: deque[_Measured] = deque()
     done = 0  # how many of the run are out already; they stay as neighbours of the next ones
@@ -122,10 +127,10 @@ def mouth_windows(
             yield result
             continue
         run.append(_measure(face, result))
-        while run[done].result.time + _REACH_S <= result.time:
+        while done < len(run) and run[done].result.time + ahead_s <= result.time + _TIME_TOLERANCE:
             yield _window(run, done)
             done += 1
-            while run[0].result.time < run[done].result.time - _REACH_S:
+            while done and run[0].result.time < run[min(done, len(run) - 1)].result.time - _REACH_S:
                 run.popleft()
                 done -= 1
     yield from (_window(run, i) for i in range(done, len(run)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -68,6 +68,33 @@ def with_person(
         else:
             yield frame, None if frame.reason else person
     yield from _introduce(held, shape, references)[1]
+
+
+def with_person_at_once(
+    frames: Iterable[MouthFrame], shape: MouthShape, references: int, count: int, fade: int
+) -> Iterator[tuple[MouthFrame, Person | None]]:
+    """The same without holding anything back: frames have no person until `count` of a shot's windows have been seen.
+
+    Args:
+        frames, shape, references: as above.
+        count: windows after which the person is known.
+        fade: frames over which `fade` then rises; also after each frame without a window.
+    """
+    seen: list[MouthFrame] = []
+    person: Person | None = None
+    shot, since = None, 0
+    for frame in frames:
+        if frame.shot != shot:
+            shot, person, seen = frame.shot, None, []
+        if person is None and frame.reason is None:
+            # Copies without the frame: only the window is looked at.
+            seen.append(replace(frame, frame=None))
+            if len(seen) >= count:
+                person, seen = _introduce(seen, shape, references)[0], []
+        known = person is not None and frame.reason is None
+        since = since + 1 if known else 0
+        frame.fade = min(1.0, since / (fade + 1))
+        yield frame, person if known else None
 
 
 def _introduce(

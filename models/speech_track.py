@@ -7,6 +7,8 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
+STEPS_PER_SECOND = 50
+
 
 class Speech(Protocol):
     """What is said, at 50 steps a second: known as a whole, or heard bit by bit.

@@ -253,6 +253,14 @@ class LanguageConfig(Section):
     engines: tuple[str, ...]
 
 
+class LiveConfig(Section):
+    hop: PositiveInt
+    smoothing_ahead_s: NonNegativeFloat
+    sound_ahead_s: NonNegativeFloat
+    meeting_frames: PositiveInt
+    fade_frames: int = Field(ge=0)
+
+
 class AdaptationConfig(Section):
     read_s: PositiveFloat
     part_s: PositiveFloat
@@ -334,6 +342,7 @@ class Config(Section):
     training: TrainingConfig
     inference: InferenceConfig
     language: LanguageConfig
+    live: LiveConfig
     adaptation: AdaptationConfig
     media: MediaLimits
     faces: FacesConfig

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -53,6 +54,40 @@ class OverlappingWindows(Generic[Item]):
         items = self._items[len(self._items) - self._pending :][:ready]
         self._tail, self._pending = (made[ready:] if keep else None), keep
         return list(zip(items, made[:ready], strict=True))
+
+
+class HoppingWindows(Generic[Item]):
+    """Takes items one by one and makes them a few at a time, at the end of a window of earlier ones.
+
+    Nothing waits for the next window, so there is no cross-fade.
+
+    Args:
+        make: as in `OverlappingWindows`.
+        window: items made at once, old and new.
+        hop: new ones, at most `window`.
+    """
+
+    def __init__(self, make: Callable[[list[Item]], np.ndarray], window: int, hop: int):
+        if not 1 <= hop <= window:
+            raise ValueError(f"a hop of {hop} does not fit into a window of {window}")
+        self._make = make
+        self._items: deque[Item] = deque(maxlen=window)
+        self._hop = hop
+        self._pending = 0
+
+    def add(self, item: Item) -> list[tuple[Item, np.ndarray]]:
+        """Take in an item; returns what became ready, in order."""
+        self._items.append(item)
+        self._pending += 1
+        return self.finish() if self._pending == self._hop else []
+
+    def finish(self) -> list[tuple[Item, np.ndarray]]:
+        """The rest of the run."""
+        if not self._pending:
+            return []
+        items, count = list(self._items), self._pending
+        self._pending = 0
+        return list(zip(items[-count:], self._make(items)[-count:], strict=True))
 
 
 def cross_fade(first: np.ndarray, second: np.ndarray) -> np.ndarray:
