@@ -12,7 +12,7 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 
 from utils.helpers import InputError
-from utils.media import aligned_sound, audio_stream, cut_off, open_media, packets, start_time
+from utils.media import aligned_sound, audio_stream, open_media, packets, start_time
 
 # Codecs that players accept inside each container. FFmpeg could also write PCM into MP4; few would play it.
 _COMMON = ("aac", "mp3", "ac3", "eac3", "alac")
@@ -82,11 +82,7 @@ class SoundTrack:
                     f"The sound of {self._source} has zero length; give a file with speech in it."
                 )
         while self._next is not None and self._next[0] < min(seconds, self._end):
-            try:
-                self._output.mux(self._next[1])
-            except (av.ArgumentError, av.InvalidDataError) as error:
-                # Packets that are copied are only looked at here.
-                raise InputError(cut_off(self._source)) from error
+            self._output.mux(self._next[1])
             self._next = next(self._packets, None)
 
     def close(self) -> None:

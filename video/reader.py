@@ -90,6 +90,7 @@ class VideoReader:
         self._image: np.ndarray | None = None
         self._origin = 0
         self._rounded = False
+        self._form = (0, 0, "")
         # The same for all frames: each frame's own would keep tables and threads alive as long as the frame.
         self._converters = VideoReformatter(), VideoReformatter(), VideoReformatter()
 
@@ -150,7 +151,7 @@ class VideoReader:
             # Where the file cannot do that, decoding goes on from its start.
             with contextlib.suppress(av.FFmpegError, OverflowError):
                 container.seek(from_pts, stream=stream)
-        frames = _of_one_size(decoded(container, stream), stream)
+        frames = _all_like(decoded(container, stream), self._form)
         frame = None
         for frame in deinterlaced(frames) if self.info.interlaced else frames:
             yield frame
@@ -192,11 +193,13 @@ class VideoReader:
         check_size(self.path, stream.width, stream.height, self._limits)
         if stream.codec_context.codec_tag.lower() in _DOLBY_VISION_ONLY:
             raise InputError(_dolby_vision(self.path))
-        frames = _of_one_size(decoded(container, stream), stream)
+        frames = decoded(container, stream)
         first = next(frames, None)
         if first is None:
             raise InputError(f"No picture of {self.path} can be decoded; export the video again.")
+        check_size(self.path, first.width, first.height, self._limits)
         self._origin = first.pts or 0
+        self._form = (first.width, first.height, first.format.name)
         interlaced = _is_interlaced(stream, itertools.chain([first], frames))
         self.info = _video_info(self.path, container, stream, first, interlaced)
         check_colour(self.info)
@@ -225,7 +228,7 @@ def _video_info(
     fps = _frame_rate(stream)
     duration = stream_duration(container, stream)
     rotation, mirrored = orientation(first)
-    width, height = (stream.height, stream.width) if rotation in (90, 270) else (stream.width, stream.height)
+    width, height = (first.height, first.width) if rotation in (90, 270) else (first.width, first.height)
     return VideoInfo(
         path=path,
         width=width,
@@ -281,13 +284,11 @@ def _to_rgb(raw: av.VideoFrame, converter: VideoReformatter, matrix: int) -> np.
     return image.to_ndarray()
 
 
-def _of_one_size(frames: Iterator[av.VideoFrame], stream: VideoStream) -> Iterator[av.VideoFrame]:
-    """Frames of a size or pixel format that the stream's first ones do not have are brought to it."""
-    pix_fmt = None
+def _all_like(frames: Iterator[av.VideoFrame], form: tuple[int, int, str]) -> Iterator[av.VideoFrame]:
+    """Brings frames of another width, height or pixel format (some recordings change on the way) to this one."""
     for frame in frames:
-        pix_fmt = pix_fmt or frame.format.name
-        if (frame.width, frame.height, frame.format.name) != (stream.width, stream.height, pix_fmt):
-            frame = frame.reformat(stream.width, stream.height, pix_fmt)
+        if (frame.width, frame.height, frame.format.name) != form:
+            frame = frame.reformat(*form)
         yield frame
 
 

@@ -24,7 +24,7 @@ _IMAGE_TIME_BASE = Fraction(1, 12800)
 # What Pillow has been seen to raise on damaged files besides its own errors.
 _DAMAGED = (
     *(ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, SyntaxError, TypeError),
-    *(ValueError, struct.error, zlib.error, Image.DecompressionBombError),
+    *(ValueError, struct.error, zlib.error),
 )
 
 
@@ -46,6 +46,8 @@ def read_image(path: Path, limits: MediaLimits) -> np.ndarray | None:
         return None
     except InputError:
         raise
+    except Image.DecompressionBombError as error:
+        raise InputError(f"The picture of {path} is too large; at most {limits.max_pixels} pixels work.") from error
     except MemoryError as error:
         raise InputError(f"The image {path} needs more memory than there is; give a smaller one.") from error
     except _DAMAGED as error:

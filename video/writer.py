@@ -91,6 +91,8 @@ class VideoWriter:
                 source = Path(self._audio_from)
                 self._sound = SoundTrack(self._output, source, suffix, self._audio_duration)
                 stack.callback(self._sound.close)
+                with self._sound_to_blame():
+                    self._output.start_encoding()
             stack.push(self._finish)
             self._opened = stack.pop_all()
         return self
@@ -114,9 +116,11 @@ class VideoWriter:
         raw.time_base = time_base
         raw.duration = max(1, round(Fraction(frame.duration) / time_base))
         self._last_pts = raw.pts
-        self._output.mux(self._stream.encode(raw))
-        if self._sound is not None:
-            self._sound.write_until(frame.time)
+        # Packets wait for those of the other stream, so both may fail in either.
+        with self._sound_to_blame():
+            self._output.mux(self._stream.encode(raw))
+            if self._sound is not None:
+                self._sound.write_until(frame.time)
         return raw
 
     @contextmanager
@@ -129,12 +133,17 @@ class VideoWriter:
             with suppress(av.FFmpegError):
                 container.close()
             raise
-        try:
+        with self._sound_to_blame():
             container.close()
+
+    @contextmanager
+    def _sound_to_blame(self) -> Iterator[None]:
+        """What a container cannot take comes from a copied sound: all else was encoded here."""
+        try:
+            yield
         except (av.ArgumentError, av.InvalidDataError) as error:
             if self._audio_from is None:
                 raise
-            # The last packets are only looked at here, and of them only those of the sound come from strangers.
             raise InputError(cut_off(self._audio_from)) from error
 
     def _add_stream(self) -> VideoStream:
@@ -190,9 +199,10 @@ class VideoWriter:
             return
         if self._last_pts < 0:
             raise InputError(f"There is no frame to write into {self.path}; give a longer video or speech.")
-        self._output.mux(self._stream.encode(None))
-        if self._sound is not None:
-            self._sound.write_until(math.inf)
+        with self._sound_to_blame():
+            self._output.mux(self._stream.encode(None))
+            if self._sound is not None:
+                self._sound.write_until(math.inf)
 
 
 def _apply(frame: av.VideoFrame, patch: Patch, info: VideoInfo, colour: tuple[int, bool]) -> None:
