@@ -15,7 +15,7 @@ import pytest
 from tests.fuzzing import make_seeds
 
 REPO = Path(__file__).resolve().parent.parent
-CASES = int(os.environ.get("LIPSYNC_FUZZ_CASES", "2000"))
+CASES = int(os.environ.get("LIPSYNC_FUZZ_CASES", "3000"))
 FIRST = int(os.environ.get("LIPSYNC_FUZZ_FIRST", "0"))
 PROCESSES = 2
 _MEMORY_MB = 450

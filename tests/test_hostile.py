@@ -256,8 +256,10 @@ def test_an_absurd_duration_in_the_header(tmp_path: Path):
     plain = make_video(tmp_path / "plain.mp4", 0.2, size=(96, 80), sound=False)
     media = (b"moov", b"trak", b"mdia")
 
-    # 1,000 s for each frame, and in the track's header the same as a whole.
-    path = changed(plain, plain, (*media, b"minf", b"stbl", b"stts"), 20, struct.pack(">I", 30_000 * 1000))
+    # 1,000 s for each frame, and the same as a whole in the track's header and in its edit list.
+    edits = (b"moov", b"trak", b"edts", b"elst")
+    path = changed(plain, plain, edits, 16, struct.pack(">I", 5_000_000))
+    path = changed(path, plain, (*media, b"minf", b"stbl", b"stts"), 20, struct.pack(">I", 30_000 * 1000))
     path = changed(path, tmp_path / "long.mp4", (*media, b"mdhd"), 24, struct.pack(">I", 30_000 * 5000))
 
     with pytest.raises(InputError, match="longer than 600 s"):
