@@ -33,7 +33,8 @@ PY     := $(VENV)/bin/python
 TRAIN  := "$(PY)" trainer.py --config "$(CONFIG)" --size lite --set data.processed_dir="$(PROCESSED)"
 PREPARE = "$(PY)" data/preprocess.py --raw_data_dir "$(DATA)" --output_dir "$(PROCESSED)" --config "$(CONFIG)" \
 	--split all --num_workers $(WORKERS)
-FROM    = $(foreach part,autoencoder syncnet speech,--set training.$(part)="$(RUNS)/lite/$(part)/export")
+FROM    = $(foreach part,autoencoder syncnet,--set training.$(part)="$(RUNS)/lite/$(part)/export") \
+	--set training.speech="$(RUNS)/lite/fusion/export"
 
 .PHONY: help demo voices test lint bench train-lite preprocess clean
 
@@ -103,6 +104,8 @@ train-lite: preprocess $(RUNS)/.shifted $(RUNS)/perceptual.pt
 	$(TRAIN) --stage autoencoder --output "$(RUNS)" --set training.max_minutes=20
 	$(TRAIN) --stage syncnet_judge --output "$(RUNS)" --set training.max_minutes=45
 	$(TRAIN) --stage speech --output "$(RUNS)" --set training.max_minutes=12
+	"$(PY)" -m data.phoneme_tracks --config "$(CONFIG)" --processed "$(PROCESSED)"
+	$(TRAIN) --stage fusion --output "$(RUNS)" --set training.speech="$(RUNS)/lite/speech/export"
 	$(TRAIN) --stage generator --output "$(RUNS)/pictures" $(FROM) --set training.max_minutes=40 \
 		--set data.window=4 --set training.batch_size=12 --set training.sync_weight=0 \
 		--set training.adversarial_weight=0

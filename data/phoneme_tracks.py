@@ -44,12 +44,12 @@ class PhonemeTracks:
 
     Args:
         weights: folder of the trained weights.
-        size: of the phoneme recogniser.
+        recogniser: folder of the phoneme recogniser.
     """
 
-    def __init__(self, weights: Path, size: str) -> None:
-        self._language = LanguageProcessor(weights, weights / size / "phonemes")
-        self._recogniser = load_pretrained(PhonemeRecogniser, weights / size / "phonemes")
+    def __init__(self, weights: Path, recogniser: Path) -> None:
+        self._language = LanguageProcessor(weights, recogniser)
+        self._recogniser = load_pretrained(PhonemeRecogniser, recogniser)
 
     def of(self, clip: Clip) -> np.ndarray:
         """Ids (T50,) uint8 at the steps of the clip's speech features."""
@@ -104,18 +104,21 @@ class Noise:
         return total / max(float(total.std()), 1e-9)
 
 
-def add_tracks(config: Config, processed: Path, copies: int, decibels: tuple[float, float]) -> None:
+def add_tracks(
+    config: Config, processed: Path, copies: int, decibels: tuple[float, float], recogniser: Path | None = None
+) -> None:
     """Add what is missing to all clips of `SPLITS`.
 
     Args:
         config: where the weights are.
         processed: folder that data/preprocess.py wrote.
+        recogniser: folder of the phoneme recogniser; None: that of the size.
         copies: noisy copies of each clip's speech features.
         decibels: least and largest level of the speech above the background.
     """
     weights = config.training.common.weights_dir
     encoder = SpeechEncoder.from_pretrained(weights / "whisper_tiny_en_encoder")
-    tracks = PhonemeTracks(weights, config.size)
+    tracks = PhonemeTracks(weights, recogniser or weights / config.size / "phonemes")
     for split in SPLITS:
         clips = load_clips(processed, split, config.data.window, config.data.fps)
         noise = Noise(clips)
@@ -148,6 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, default=Path("model_config.yaml"), help="configuration file")
     parser.add_argument("--processed", type=Path, help="folder of the clips (default: data.processed_dir)")
+    parser.add_argument("--recogniser", type=Path, metavar="DIR", help="phoneme recogniser (default: that of the size)")
     parser.add_argument("--copies", type=int, default=2, metavar="N", help="noisy copies of a clip (%(default)s)")
     parser.add_argument(
         "--decibels", type=float, nargs=2, default=(-2.0, 10.0), metavar=("LEAST", "MOST"),
@@ -158,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = load_config(options.config)
         processed = options.processed or config.data.processed_dir
-        add_tracks(config, processed, options.copies, tuple(options.decibels))
+        add_tracks(config, processed, options.copies, tuple(options.decibels), options.recogniser)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

