@@ -14,9 +14,10 @@ import numpy as np
 
 from drawing import DrawingSettings, Drawn, draw_mouths, render_mouths
 from faces.compositor import composite
-from faces.mouth_windows import MouthFrame, UsableFace, mouth_windows
+from faces.mouth_windows import MouthFrame, mouth_windows
 from faces.person import Person, with_person_at_once
 from faces.tracker import FaceTracker
+from faces.usable import UsableFace
 from latent_diffusion import LipSyncModel
 from models.speech_track import STEPS_PER_SECOND
 from utils.helpers import torch_threads

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audio_processor import probe_audio
-from faces.tracker import FaceChoice
+from faces.choice import FaceChoice
 from utils.config import MediaLimits as MediaConfig
 from utils.helpers import InputError
 from video_processor import CODECS, MediaLimits, VideoWriter, probe_video
@@ -24,6 +24,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "guidance": (0, 20),
     "seed": (0, 2**63 - 1),
     "crf": (0, 51),
+    "min_confidence": (0, 1),
 }
 """Least and greatest value of options that are numbers."""
 
@@ -40,7 +41,9 @@ class Options:
         seed: of the random noise; the same number gives the same result.
         fit: what to do when the sound is longer than the video: bounce, loop, freeze, cut.
         rest: what to do when the video is longer than the sound: keep, cut.
-        face: which face speaks: largest, left, right, index:N (0 is the leftmost), point:X,Y or point:X,Y@SECONDS.
+        face: which face speaks: largest, left, right, speaker (whose lips fit the video's own sound), index:N (0 is the
+            leftmost), point:X,Y or point:X,Y@SECONDS.
+        min_confidence: how sure to be of a face before it gets a new mouth, 0 to 1; see `faces.usable`.
         codec: auto (H.264; HEVC for more than 8 bits; VP9 or AV1 in WebM), h264, hevc or ffv1 (lossless).
         crf: quality as H.264 counts it, 0 best to 51 worst; 16 is hard to tell from the source.
         fast: less work for each frame: windows overlap less, and the file is larger at the same quality.
@@ -57,6 +60,7 @@ class Options:
     crf: int = 16
     fast: bool = False
     adapt: float = 0.0
+    min_confidence: float = 0.5
 
     @property
     def suffix(self) -> str:

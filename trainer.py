@@ -34,7 +34,7 @@ from training.common import Losses, Stage
 from utils.config import Config, load_config
 from utils.helpers import InputError, atomic_path, resolve_device, seed_everything
 
-STAGES = ("autoencoder", "syncnet", "syncnet_judge", "phonemes", "speech", "fusion", "generator")
+STAGES = ("autoencoder", "syncnet", "syncnet_judge", "phonemes", "speech", "fusion", "generator", "cover")
 
 
 def make_stage(name: str) -> Stage:
@@ -59,6 +59,10 @@ def make_stage(name: str) -> Stage:
         from training.fusion import FusionStage
 
         return FusionStage()
+    if name == "cover":
+        from training.cover import CoverStage
+
+        return CoverStage()
     from training.generator import GeneratorStage
 
     return GeneratorStage()

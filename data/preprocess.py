@@ -58,10 +58,11 @@ from faces.alignment import (  # noqa: E402
     to_window,
     warp_window,
 )
+from faces.choice import FaceChoice  # noqa: E402
 from faces.detector import FaceDetector, FaceMesh  # noqa: E402
 from faces.footage import frames_at_25  # noqa: E402
 from faces.mouth_shape import MouthShape  # noqa: E402
-from faces.tracker import FaceChoice, FaceFrame, FaceTracker, TrackerSettings  # noqa: E402
+from faces.tracker import FaceFrame, FaceTracker, TrackerSettings  # noqa: E402
 from utils.config import Config, PreprocessConfig, load_config  # noqa: E402
 from utils.helpers import InputError, atomic_path  # noqa: E402
 from video_processor import VideoReader  # noqa: E402

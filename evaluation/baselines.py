@@ -10,7 +10,8 @@ from data.preprocess import face_tracker
 from evaluation.reading import Reading
 from faces.compositor import composite
 from faces.mouth_shape import SHAPE_POINTS, MouthShape
-from faces.mouth_windows import MouthFrame, UsableFace, mouth_windows
+from faces.mouth_windows import MouthFrame, mouth_windows
+from faces.usable import UsableFace
 from utils.config import Config
 from video_processor import Patch, VideoReader, VideoWriter
 

@@ -17,8 +17,9 @@ from scipy.signal import medfilt
 from data.preprocess import FPS, FaceTrack, align_track, face_tracker, face_tracks
 from evaluation.features import face_chip
 from faces.alignment import EYE_CORNERS, warp_window
+from faces.choice import FaceChoice
 from faces.footage import Frame25, frames_at_25
-from faces.tracker import FaceChoice, FaceFrame, box_of
+from faces.tracker import FaceFrame, box_of
 from models.syncnet import PUBLIC_SIDE
 from utils.config import Config
 from utils.helpers import InputError

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from faces.mouth_windows import MouthFrame
-from faces.tracker import Picture
+from faces.shots import Picture
 
 FPS = 25
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from faces.alignment import (
-    EYE_CORNERS,
     POINT_SMOOTHING_S,
     SMOOTHING_S,
     WINDOW_SIZE,
@@ -26,39 +25,13 @@ from faces.alignment import (
     window_matrix,
 )
 from faces.tracker import FaceFrame
+from faces.usable import UsableFace, judged
 from utils.pictures import picture_of
 
-NO_FACE, TOO_SMALL, TURNED = "no face", "face too small", "head turned away"
-
-_CHIN = 152
 _POINT_REACH_S = 3 * POINT_SMOOTHING_S
 _REACH_S = 3 * SMOOTHING_S + _POINT_REACH_S  # how far away frames still influence a frame
 _TIME_TOLERANCE = 1e-6  # seconds
 _CROP_MARGIN = 24  # px of the window kept around it, since smoothing moves the window a little
-
-
-@dataclass(frozen=True)
-class UsableFace:
-    """Which faces get a new mouth.
-
-    Attributes:
-        min_face_px: smallest distance from the eyes to the chin, px of the frame.
-        max_yaw_deg: furthest turn to the side, degrees.
-        max_pitch_deg: furthest nod, degrees.
-    """
-
-    min_face_px: float = 40.0
-    max_yaw_deg: float = 55.0
-    max_pitch_deg: float = 40.0
-
-    def reason_against(self, points: np.ndarray | None) -> str | None:
-        """Why a mesh (468, 3) px cannot be used; None if it can."""
-        if points is None:
-            return NO_FACE
-        if np.linalg.norm(points[_CHIN, :2] - points[EYE_CORNERS, :2].mean(0)) < self.min_face_px:
-            return TOO_SMALL
-        yaw, pitch, _ = head_pose(points)
-        return TURNED if abs(yaw) > self.max_yaw_deg or abs(pitch) > self.max_pitch_deg else None
 
 
 @dataclass(eq=False)
@@ -70,7 +43,7 @@ class MouthFrame:
         time: seconds.
         size: height and width of the frame, px.
         shot: see `FaceFrame`.
-        reason: why there is no window; None when there is one.
+        reason: why there is no window, see `faces.usable.REASONS`; None when there is one.
         window: uint8 RGB (160, 160, 3).
         matrix: float32 (2, 3), frame px -> window px, smoothed.
         points: float32 (468, 2), the mesh in window px, smoothed.
@@ -117,8 +90,7 @@ def mouth_windows(
     """
     run: deque[_Measured] = deque()
     done = 0  # how many of the run are out already; they stay as neighbours of the next ones
-    for face in faces:
-        reason = usable.reason_against(face.points)
+    for face, reason in judged(faces, usable):
         if run and (reason is not None or run[-1].result.shot != face.shot):
             yield from (_window(run, i) for i in range(done, len(run)))
             run, done = deque(), 0

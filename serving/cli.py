@@ -96,7 +96,7 @@ def build_parser(defaults: InferenceConfig) -> argparse.ArgumentParser:
     _add_files(parser)
     _add_text(parser)
     _add_quality(parser, defaults)
-    _add_choices(parser)
+    _add_choices(parser, defaults)
     _add_machine(parser)
     return parser
 
@@ -168,14 +168,22 @@ def _add_quality(parser: argparse.ArgumentParser, defaults: InferenceConfig) -> 
     )
 
 
-def _add_choices(parser: argparse.ArgumentParser) -> None:
+def _add_choices(parser: argparse.ArgumentParser, defaults: InferenceConfig) -> None:
     choices = parser.add_argument_group("choices")
     choices.add_argument(
         "--face",
         default="largest",
         metavar="WHICH",
-        help="which face speaks: largest, left, right, index:N (0 is the leftmost), point:X,Y (the face at these "
-        "pixels of the first frame) or point:X,Y@SECONDS (default: largest)",
+        help="which face gets the words: largest, left, right, index:N (0 is the leftmost), point:X,Y (the face at "
+        "these pixels of the first frame), point:X,Y@SECONDS, or speaker (in each scene the face whose lips fit the "
+        "video's own sound) (default: largest)",
+    )
+    choices.add_argument(
+        "--min-confidence",
+        type=float,
+        metavar="X",
+        help="frames whose face is turned away, covered, blurred or cut off stay as they are: 0 never, 1 at the least "
+        f"doubt (default: {defaults.min_confidence:g})",
     )
     choices.add_argument(
         "--fit",
@@ -261,7 +269,7 @@ def _configured(arguments: argparse.Namespace) -> Config:
 
 def _options(arguments: argparse.Namespace, config: Config) -> Options:
     """Options of one run; what the command line leaves open comes from the configuration."""
-    given = {name: getattr(arguments, name) for name in ("steps", "guidance", "seed", "crf")}
+    given = {name: getattr(arguments, name) for name in ("steps", "guidance", "seed", "crf", "min_confidence")}
     chosen = {name: getattr(config.inference, name) if value is None else value for name, value in given.items()}
     chosen["fast"] = arguments.fast
     chosen["adapt"] = 0.0 if arguments.adapt is None else parse_seconds(arguments.adapt)
@@ -315,7 +323,7 @@ class Progress:
 def describe(summary: Summary) -> str:
     """What was done, in a few lines for a person."""
     lines = [f"Written: {summary.output}", f"  {summary.frames} frames, {summary.generated} with a new mouth"]
-    lines += [f"  {count} unchanged: {reason}" for reason, count in summary.passed_through.items()]
+    lines += [f"  {summary.left_as_they_were()}"] if summary.passed_through else []
     lines += [f"  {note}" for note in summary.notes]
     stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in summary.stages.items())
     if summary.adaptation is not None:

@@ -117,7 +117,7 @@ def _loaded(arguments: argparse.Namespace) -> Any:
         summary = asdict(made)
         sign(output, service)
         del summary["output"]
-        return summary
+        return summary | {"left_as_they_were": made.left_as_they_were()}
 
     return run
 

@@ -103,7 +103,7 @@ def test_a_video_without_a_face_anywhere_is_bad_input(
     before = sorted(inputs.iterdir())
     assert run(inputs, f"--config={config}", video="faceless.mp4") == 2
     err = capsys.readouterr().err.strip().splitlines()[-1]
-    assert err.startswith("error: No face can be used") and "no face in" in err
+    assert err.startswith("error: No face can be used") and "without a face" in err
     assert sorted(inputs.iterdir()) == before
 
 
@@ -152,8 +152,10 @@ def test_progress_lines_tell_rate_and_time_left(capsys: pytest.CaptureFixture[st
 
 
 def test_the_summary_names_what_was_left_unchanged() -> None:
-    text = cli.describe(Summary(Path("out.mp4"), 100, 90, {"no face": 10}, 20.0, {"decode": 1.5, "generate": 12.0}))
-    assert "out.mp4" in text and "90 with a new mouth" in text and "10 unchanged: no face" in text
+    left = {"turned_away": 7, "covered": 3}
+    text = cli.describe(Summary(Path("out.mp4"), 100, 90, left, 20.0, {"decode": 1.5, "generate": 12.0}))
+    assert "out.mp4" in text and "90 with a new mouth" in text
+    assert "10 of 100 frames left as they were: 7 turned away, 3 covered." in text
     assert "5.0 frames per second" in text and "generate 12.0" in text
 
 

@@ -16,7 +16,8 @@ from data.preprocess import RawClip, face_tracker
 from evaluation.clips import find_clips, in_step, pair_with_speech
 from evaluation.features import PACKAGES, check_packages
 from faces.compositor import composite
-from faces.mouth_windows import UsableFace, mouth_windows
+from faces.mouth_windows import mouth_windows
+from faces.usable import UsableFace
 from models.syncnet import SyncNetV2
 from tests.footage import make_sound, make_video
 from tests.tiny_weights import tiny_config

@@ -13,9 +13,10 @@ from skimage import data as pictures
 from faces.alignment import SMOOTHING_S
 from faces.detector import FaceDetector, FaceMesh, roi_from_detection
 from faces.mouth_shape import NUM_POINTS
-from faces.mouth_windows import NO_FACE, TOO_SMALL, TURNED, MouthFrame, UsableFace, mouth_windows, with_fades
+from faces.mouth_windows import MouthFrame, mouth_windows, with_fades
 from faces.person import pick_references, with_person
 from faces.tracker import FaceFrame
+from faces.usable import NO_FACE, TOO_SMALL, TURNED, UsableFace
 
 MODELS = Path(__file__).resolve().parent.parent / "pretrained" / "faces"
 FPS = 25
@@ -78,7 +79,8 @@ def test_trembling_is_smoothed_without_lag_but_not_across_a_cut(astronaut: np.nd
     meshes = [m + np.array([*noise[i], 0], np.float32) for i, m in enumerate(meshes)]
     meshes[20:] = [m - np.array([300, 0, 0], np.float32) for m in meshes[20:]]
     shots = [0] * 20 + [1] * 20
-    result = list(mouth_windows(faces(astronaut, meshes, shots), UsableFace()))
+    anywhere = UsableFace(min_inside=0.0, min_sharpness=0.0)
+    result = list(mouth_windows(faces(astronaut, meshes, shots), anywhere))
 
     def place(frames: list[MouthFrame]) -> np.ndarray:
         return np.array([np.linalg.solve(f.matrix[:, :2], (80, 80) - f.matrix[:, 2])[0] for f in frames])

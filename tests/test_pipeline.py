@@ -14,12 +14,12 @@ import pytest
 import torch
 
 import pipeline
-from faces.mouth_windows import NO_FACE
+from faces.usable import AFTER_SPEECH, NO_FACE
 from language_processor import SpokenText
 from latent_diffusion import LipSyncModel
 from models.phonemes import SYMBOLS, Phoneme
 from options import Options
-from pipeline import AFTER_SPEECH, LipSyncPipeline, Summary
+from pipeline import LipSyncPipeline, Summary
 from tests import footage
 from tests.tiny_weights import tiny_config
 from utils.config import load_config
@@ -280,7 +280,7 @@ def test_an_interrupt_leaves_the_old_file_as_it_was(lip_sync: LipSyncPipeline, t
 
 def test_a_video_without_any_face_is_refused(lip_sync: LipSyncPipeline, tmp_path: Path) -> None:
     video = footage.make_video(tmp_path / "video.mp4", 0.6, faceless=(0, 9))
-    with pytest.raises(InputError, match=r"No face can be used.*no face in 15 frames"):
+    with pytest.raises(InputError, match=r"No face can be used.*15 without a face"):
         run(lip_sync, video, 0.6, "out.mp4")
     assert not (tmp_path / "out.mp4").exists()
 

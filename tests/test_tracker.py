@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from skimage import data as pictures
 
+from faces.choice import FaceChoice, link
 from faces.detector import Detection, FaceDetector, FaceMesh
-from faces.tracker import CutDetector, FaceChoice, FaceTracker, TrackerSettings, box_of, link
+from faces.shots import FacePlan, Look, Shot, looks, survey, with_cuts
+from faces.tracker import FaceTracker, TrackerSettings, box_of
 from utils.helpers import InputError
+from utils.pictures import ArrayPicture
 
 MODELS = Path(__file__).resolve().parent.parent / "pretrained" / "faces"
 
@@ -98,12 +101,11 @@ def test_a_misspelt_choice_is_named(text: str) -> None:
 
 
 def test_cut_is_seen_and_motion_is_not(face: np.ndarray) -> None:
-    cuts = CutDetector()
     moving = [scene([(face, 200 + 12 * i, 60)]) for i in range(5)]
-    assert not any(cuts.is_cut(image) for image in moving)
     brighter = np.clip(moving[-1].astype(int) + 15, 0, 255).astype(np.uint8)
-    assert not cuts.is_cut(brighter)
-    assert cuts.is_cut(cv2.resize(pictures.coffee(), (640, 360)))
+    other = cv2.resize(pictures.coffee(), (640, 360))
+    images = [*moving, brighter, other, other]
+    assert [cut for _, cut in with_cuts(shown(images), 0.35)] == [False] * 6 + [True, False]
 
 
 def test_follows_a_moving_face_in_every_frame(
@@ -159,3 +161,76 @@ def test_a_mesh_box_encloses_its_points(networks: tuple[FaceDetector, FaceMesh],
     box = box_of(points)
     assert 200 < box[0] < points[1, 0] < box[2] < 400
     assert 60 < box[1] < points[1, 1] < box[3] < 300
+
+
+def cuts_of(images: list[np.ndarray]) -> list[int]:
+    return [i for i, (_, cut) in enumerate(with_cuts(shown(images), 0.35)) if cut]
+
+
+def test_a_flash_is_no_cut_but_a_cut_after_it_is(face: np.ndarray) -> None:
+    here, white = scene([(face, 200, 60)]), np.full((360, 640, 3), 255, np.uint8)
+    there = cv2.resize(pictures.coffee(), (640, 360))
+    assert cuts_of([here] * 4 + [white] + [here] * 4 + [white] * 2 + [here] * 4) == []
+    assert cuts_of([here] * 4 + [white] + [there] * 4) == [4, 5]
+    assert cuts_of([here] * 4 + [there]) == [4]  # also in the last frame
+
+
+def test_a_flash_keeps_the_shot_and_its_face(networks: tuple[FaceDetector, FaceMesh], face: np.ndarray) -> None:
+    here, white = scene([(face, 200, 60)]), np.full((360, 640, 3), 255, np.uint8)
+    frames = shown([here] * 7 + [white] + [here] * 7)
+    followed = list(FaceTracker(*networks, FaceChoice(), TrackerSettings()).follow(frames))
+    assert {f.shot for f in followed} == {0}
+    assert [i for i, f in enumerate(followed) if f.points is None] == [7]
+
+
+def test_the_same_person_larger_after_a_cut_is_another_shot(
+    networks: tuple[FaceDetector, FaceMesh], face: np.ndarray
+) -> None:
+    far = scene([(cv2.resize(face, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), 250, 90)])
+    near = scene([(cv2.resize(face, None, fx=1.4, fy=1.4, interpolation=cv2.INTER_CUBIC), 180, 10)], grey=60)
+    followed = list(FaceTracker(*networks, FaceChoice(), TrackerSettings()).follow(shown([far] * 6 + [near] * 6)))
+    assert [f.shot for f in followed] == [0] * 6 + [1] * 6
+    heights = [np.ptp(f.points[:, 1]) for f in followed]
+    assert np.allclose(heights[6:], 2.8 * heights[0], rtol=0.1)  # at once, no sliding from one to the other
+
+
+def test_survey_tells_scenes_and_their_faces_from_left_to_right(
+    networks: tuple[FaceDetector, FaceMesh], face: np.ndarray
+) -> None:
+    two = scene([(face, 380, 60), (face, 40, 60)])
+    empty = cv2.resize(pictures.coffee(), (640, 360))
+    one = scene([(face, 220, 60)], grey=200)
+    shots = list(survey(looks(shown([two] * 8 + [empty] * 6 + [one] * 6), networks[0], 0.35, 5)))
+    assert [(round(s.start * 25), round(s.stop * 25)) for s in shots] == [(0, 8), (8, 14), (14, 19)]
+    assert [[round(t.centre()[0], -2) for t in s.faces()] for s in shots] == [[100, 500], [], [300]]
+
+
+def test_a_plan_follows_its_face_from_where_it_is_first_seen(
+    networks: tuple[FaceDetector, FaceMesh], face: np.ndarray
+) -> None:
+    alone, both = scene([(face, 40, 60)]), scene([(face, 40, 60), (face, 380, 60)])
+    frames = shown([alone] * 10 + [both] * 10)
+    (shot,) = survey(looks(frames, networks[0], 1.0, 5))
+    late = max(shot.tracks, key=lambda track: track.centre()[0])
+    plan = FacePlan([(shot, late)])
+    settings = TrackerSettings(cut_threshold=1.0)
+    followed = list(FaceTracker(*networks, FaceChoice(), settings, plan).follow(frames))
+    assert [f.points is not None for f in followed] == [False] * 10 + [True] * 10
+    assert all(f.points[1, 0] > 400 for f in followed[10:])
+
+
+def test_a_plan_finds_its_face_again_where_the_video_is_played_on(
+    networks: tuple[FaceDetector, FaceMesh], face: np.ndarray
+) -> None:
+    both = scene([(face, 40, 60), (face, 380, 60)])
+    (shot,) = survey(looks(shown([both] * 10), networks[0], 1.0, 5))
+    plan = FacePlan([(shot, shot.faces()[1])], lambda time: time % 0.4)
+    detections = networks[0].detect(both)
+    assert plan.pick(100.2, detections)[0] > 380
+    assert FacePlan([(shot, None)]).pick(0.0, detections) is None
+
+
+def test_a_scene_without_looks_has_no_face() -> None:
+    assert list(survey([])) == []
+    image = np.zeros((9, 9, 3), np.uint8)
+    assert list(survey([Look(Shown(image, 0.0), ArrayPicture(image), False, [])])) == [Shot(0.0, 0.0, 1, [])]

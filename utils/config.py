@@ -145,6 +145,13 @@ class AutoencoderTraining(StageConfig):
     colour_jitter: float = Fraction
 
 
+class CoverTraining(StageConfig):
+    width: PositiveInt
+    things_share: float = Fraction
+    colour_jitter: float = Fraction
+    shift_px: NonNegativeFloat
+
+
 class SyncNetTraining(StageConfig):
     seed: int
     shifts: PositiveInt
@@ -228,6 +235,7 @@ class TrainingConfig(Section):
     speech: SpeechTraining
     fusion: FusionTraining
     generator: GeneratorTraining
+    cover: CoverTraining
 
 
 class InferenceConfig(Section):
@@ -247,6 +255,7 @@ class InferenceConfig(Section):
     threads: NonNegativeInt
     compile: bool
     crf: int = Field(ge=0, le=51)
+    min_confidence: float = Fraction
 
 
 class LanguageConfig(Section):
@@ -291,6 +300,12 @@ class FacesConfig(Section):
     min_face_px: PositiveFloat
     max_yaw_deg: PositiveFloat
     max_pitch_deg: PositiveFloat
+    min_inside: float = Fraction
+    min_sharpness: float = Fraction
+    cover_dir: Path | None
+    speaker_look_s: PositiveFloat
+    speaker_windows: PositiveInt
+    min_speaker_confidence: NonNegativeFloat
     cut_threshold: float = Fraction
     fade_frames: int = Field(ge=0)
     feather_px: PositiveFloat

@@ -1,0 +1,195 @@
+"""Scenes of a video: where one ends by a cut, which faces each shows, and the plan whom to follow in each.
+
+Only boxes of faces are kept, four numbers for every fifth frame, so a long video can be looked through.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from faces.choice import CONTINUES, Track, link, steady_tracks
+from faces.detector import Detection, FaceDetector, iou
+from utils import pictures
+from utils.pictures import picture_of
+
+_GREY_SIZE = (64, 36)  # enough to see a cut, too little to see a gesture
+_SMALL = 192  # px, longer side of the picture in which faces and cuts are looked for: the detector's size
+
+
+class Picture(Protocol):
+    """What is needed of a frame: `image` uint8 RGB (H, W, 3) and `time` in seconds.
+
+    A frame with a `picture` (see `utils.pictures`) is only converted where it is looked at.
+    """
+
+    @property
+    def image(self) -> np.ndarray: ...
+
+    @property
+    def time(self) -> float: ...
+
+
+def small_picture(picture: pictures.Picture) -> np.ndarray:
+    """The reduced picture, uint8 RGB, in which faces and cuts are looked for."""
+    return picture.small(_SMALL)
+
+
+def with_cuts(frames: Iterable[Picture], threshold: float, flash_frames: int = 2) -> Iterator[tuple[Picture, bool]]:
+    """Yield every frame, and whether it begins a new scene.
+
+    A cut changes most pixels (mean absolute difference) and the picture's structure (correlation); a gesture
+    changes few pixels, a change of light keeps the structure. A short flash, after which the scene goes on, is no cut.
+    The first frame does not count as a cut.
+
+    Args:
+        frames: in order.
+        threshold: 0..1, how different two successive frames must be. Higher = fewer cuts.
+        flash_frames: longest flash; so many frames are waited for at a possible cut.
+    """
+    source = ((frame, _thumbnail(small_picture(picture_of(frame)))) for frame in frames)
+    ahead: deque[tuple[Picture, np.ndarray]] = deque()
+    last: np.ndarray | None = None
+    while _fill(ahead, source, 1):
+        frame, small = ahead[0]
+        unlike = last is not None and _difference(last, small) > threshold
+        cut = False
+        if unlike:
+            _fill(ahead, source, 1 + flash_frames)
+            cut = all(_difference(last, other) > threshold for _, other in ahead)
+        yield frame, cut
+        if cut or not unlike:
+            last = small
+        ahead.popleft()
+
+
+def _fill(ahead: deque, source: Iterator, count: int) -> int:
+    while len(ahead) < count and (item := next(source, None)) is not None:
+        ahead.append(item)
+    return len(ahead)
+
+
+def _thumbnail(image: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(cv2.resize(image, _GREY_SIZE, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+
+
+def _difference(a: np.ndarray, b: np.ndarray) -> float:
+    """0 for equal pictures, towards 1 for unrelated ones: the mean of the two measures."""
+    absolute = min(1.0, float(cv2.absdiff(a, b).mean()) / 64.0)
+    if a.std() < 2.0 or b.std() < 2.0:  # a plain picture has no structure to compare
+        return absolute
+    correlation = float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+    return (absolute + min(1.0, 1.0 - correlation)) / 2
+
+
+@dataclass(frozen=True)
+class Look:
+    """A frame, its picture, whether it begins a scene, and the faces in it, None where the detector did not look."""
+
+    frame: Picture
+    picture: pictures.Picture
+    cut: bool
+    detections: list[Detection] | None
+
+
+def looks(
+    frames: Iterable[Picture], detector: FaceDetector, threshold: float, every: int, flash_frames: int = 2
+) -> Iterator[Look]:
+    """Yield every frame with what is seen in it.
+
+    Args:
+        frames: in order.
+        detector: finds faces.
+        threshold, flash_frames: see `with_cuts`.
+        every: frames between two runs of the detector; it always looks at the first frame of a scene.
+    """
+    since = 0
+    for frame, cut in with_cuts(frames, threshold, flash_frames):
+        since = 0 if cut else since
+        picture = picture_of(frame)
+        found = detected(detector, small_picture(picture), picture.shape) if since % every == 0 else None
+        yield Look(frame, picture, cut, found)
+        since += 1
+
+
+def detected(detector: FaceDetector, small: np.ndarray, shape: tuple[int, int]) -> list[Detection]:
+    """Faces found in a reduced picture (h, w, 3), in px of the one of `shape` (H, W) that it was made of."""
+    scale = np.array([shape[1] / small.shape[1], shape[0] / small.shape[0]], np.float32)
+    return [
+        replace(found, box=found.box * np.tile(scale, 2), keypoints=found.keypoints * scale)
+        for found in detector.detect(small)
+    ]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A scene between two cuts.
+
+    Attributes:
+        start: time of its first frame, seconds.
+        stop: time of the first frame after it, or of its last frame at the end of the video.
+        looked_at: in how many frames faces were looked for.
+        tracks: the faces.
+    """
+
+    start: float
+    stop: float
+    looked_at: int
+    tracks: list[Track]
+
+    def faces(self) -> list[Track]:
+        """The faces that are more than passers-by, from left to right."""
+        return sorted(steady_tracks(self.tracks, self.looked_at), key=lambda track: track.centre()[0])
+
+
+def survey(seen: Iterable[Look]) -> Iterator[Shot]:
+    """Join looks at all frames of a video to its scenes."""
+    start, last = None, 0.0
+    sightings: list[tuple[float, Sequence[Detection]]] = []
+    for look in seen:
+        if look.cut:
+            yield Shot(start, look.frame.time, len(sightings), link(sightings))
+            sightings = []
+        if start is None or look.cut:
+            start = look.frame.time
+        if look.detections is not None:
+            sightings.append((look.frame.time, look.detections))
+        last = look.frame.time
+    if start is not None:
+        yield Shot(start, last, len(sightings), link(sightings))
+
+
+@dataclass(frozen=True)
+class FacePlan:
+    """Whom to follow in each scene.
+
+    Attributes:
+        chosen: the scenes in order, each with the face to follow; None: nobody.
+        source_time: the time in the video (seconds) of a frame's time, which goes on where a video is played again.
+    """
+
+    chosen: Sequence[tuple[Shot, Track | None]]
+    source_time: Callable[[float], float] = float
+
+    def pick(self, time: float, detections: Sequence[Detection]) -> np.ndarray | None:
+        """The box (4,) px of the planned face among those seen at a time; None if it is not there."""
+        time = self.source_time(time)
+        planned = self._box_at(time)
+        if planned is None:
+            return None
+        best = max(detections, key=lambda d: iou(d.box, planned), default=None)
+        return None if best is None or iou(best.box, planned) < CONTINUES else best.box
+
+    def _box_at(self, time: float) -> np.ndarray | None:
+        """Where the planned face is. At a cut both scenes are asked, the later one first: times are rounded."""
+        for shot, track in reversed(self.chosen):
+            if shot.start - 1e-3 <= time and track is not None and (box := track.box_at(time)) is not None:
+                return box
+            if shot.start + 1e-3 < time:
+                return None
+        return None
