@@ -101,7 +101,8 @@ def contact_sheet(faces: Sequence[ListedFace], pictures: Sequence[np.ndarray]) -
 def _tile(number: int, face: ListedFace, picture: np.ndarray) -> np.ndarray:
     tile = np.full((_TILE + _CAPTION, _TILE, 3), _PAPER, np.uint8)
     tile[:_TILE] = picture
-    _write(tile, f"{number}", (6, 30), 1.0, 2, outlined=True)
+    cv2.rectangle(tile, (0, 0), (20 + 16 * len(str(number)), 36), _PAPER, cv2.FILLED)
+    _write(tile, str(number), (8, 29), 0.9, 2)
     _write(tile, f"shot {face.shot}, {face.size} px high", (2, _TILE + 16), 0.42, 1)
     _write(tile, f"{face.start:.1f} to {face.end:.1f} s", (2, _TILE + 34), 0.42, 1)
     return tile
@@ -118,9 +119,5 @@ def cut_out(picture: np.ndarray, box: np.ndarray) -> np.ndarray:
     return cv2.rectangle(tile, corners[0].tolist(), corners[1].tolist(), _MARK, 2)
 
 
-def _write(
-    tile: np.ndarray, text: str, at: tuple[int, int], size: float, weight: int, outlined: bool = False
-) -> None:
-    if outlined:
-        cv2.putText(tile, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, _PAPER, weight + 3, cv2.LINE_AA)
+def _write(tile: np.ndarray, text: str, at: tuple[int, int], size: float, weight: int) -> None:
     cv2.putText(tile, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, _INK, weight, cv2.LINE_AA)
