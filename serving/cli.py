@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from face_list import face_lines, list_faces
 from language_processor import LanguageProcessor, SpokenText
 from options import CODECS, FITS, RESTS, Options, check_inputs
 from serving.spoken_text import describe_voice, list_voices, read_text
@@ -59,8 +60,8 @@ def main(argv: Sequence[str]) -> int:
     previous = signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         logging.getLogger("diffusers").setLevel(logging.ERROR)  # its hints are for developers
-        arguments = build_parser(load_config(CONFIG).inference).parse_args(argv)
-        print(describe(_run(arguments)))
+        arguments = _parse(argv)
+        print(_list_faces(arguments) if arguments.list_faces is not None else describe(_run(arguments)))
         return OK
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -76,6 +77,14 @@ def main(argv: Sequence[str]) -> int:
         return UNEXPECTED
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = build_parser(load_config(CONFIG).inference)
+    arguments = parser.parse_args(argv)
+    if arguments.output is None and arguments.list_faces is None:
+        parser.error("the following arguments are required: --output")
+    return arguments
 
 
 def build_parser(defaults: InferenceConfig) -> argparse.ArgumentParser:
@@ -105,7 +114,16 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     files = parser.add_argument_group("files (video, output, and a sound or a text are needed)")
     files.add_argument("--video", type=Path, required=True, help="video with a face, or a portrait picture")
     files.add_argument("--audio", type=Path, help="sound file (or a video with sound) that is to be spoken")
-    files.add_argument("--output", type=Path, required=True, help="video to write: .mp4, .mov, .mkv or .webm")
+    files.add_argument("--output", type=Path, help="video to write: .mp4, .mov, .mkv or .webm")
+    files.add_argument(
+        "--list-faces",
+        type=Path,
+        nargs="?",
+        const=Path(),
+        metavar="SHEET",
+        help="make no video, but write a numbered picture of all its faces (default: VIDEO_faces.png in the current "
+        "folder), and show what to give to --face for each of them",
+    )
 
 
 def _add_text(parser: argparse.ArgumentParser) -> None:
@@ -208,6 +226,13 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         "--weights", type=Path, metavar="FOLDER", help="trained weights (default: the configuration's weights_dir)"
     )
     machine.add_argument("--debug", action="store_true", help="show the full trace of an unexpected error")
+
+
+def _list_faces(arguments: argparse.Namespace) -> str:
+    sheet = arguments.list_faces
+    if sheet == Path():
+        sheet = Path(f"{arguments.video.stem}_faces.png")
+    return face_lines(list_faces(arguments.video, sheet, _configured(arguments)), sheet)
 
 
 def _run(arguments: argparse.Namespace) -> Summary:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from skimage import data as pictures
 
+import app
 from face_list import face_lines, list_faces
 from faces.tracker import FaceChoice
 from tests import footage
@@ -65,6 +66,18 @@ def test_the_tiles_show_the_faces(tmp_path: Path) -> None:
     again = list_faces(sheet, tmp_path / "again.png", CONFIG)
     assert face.time == 0.0
     assert len(again) == 1  # what the sheet shows is found as a face once more
+
+
+def test_the_command_line_lists_faces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    footage.make_portrait(tmp_path / "anna b.png")
+    assert app.main(["--mode", "cli", "--video", "anna b.png", "--list-faces"]) == 0
+    assert "--face point:" in capsys.readouterr().out
+    assert (tmp_path / "anna b_faces.png").is_file()
+    assert app.main(["--mode", "cli", "--video", "anna b.png", "--list-faces", "one.jpg"]) == 0
+    assert (tmp_path / "one.jpg").read_bytes().startswith(b"\xff\xd8")
 
 
 def test_no_face_is_one_sentence_and_no_file(tmp_path: Path) -> None:
