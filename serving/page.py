@@ -338,9 +338,7 @@ def _language(request: gr.Request) -> tuple[str, dict[str, str]]:
 
 def _refused(sentence: str, language: str) -> gr.Error:
     """A refusal, for long enough to be read."""
-    return gr.Error(
-        refusal(sentence, language), duration=_REFUSAL_S, title=TEXTS[language]["refused"], print_exception=False
-    )
+    return gr.Error(refusal(sentence, language), duration=_REFUSAL_S, print_exception=False)
 
 
 def _panel(sentence: str, numbers: str = "", bar: float | None = None, busy: bool = False, bad: bool = False) -> str:

@@ -15,7 +15,7 @@ _PREFIX = "lip_sync_"
 _LOOK_S = 1.0
 _CACHE_S = (3600, 86400)  # how often uploads are looked through, and how old they may get
 _HIDDEN = "private"  # no call for programs
-_HEIGHT = 260
+_HEIGHT = 300
 _PORTRAIT, _SPEECH = ROOT / "examples" / "portrait.png", ROOT / "examples" / "speech.wav"
 # The result may be below the edge of a phone's screen.
 _TO_RESULT = "() => setTimeout(() => document.getElementById('result')?.scrollIntoView({behavior: 'smooth'}), 300)"

@@ -82,7 +82,6 @@ TEXTS = {
         "state_cancelled": "cancelled",
         "state_expired": "deleted",
         "closing": "You may close this page: the work goes on, and you find the result here again.",
-        "refused": "This cannot be used",
         "need_video": "Give a portrait or a video first (step 1).",
         "need_speech": "Give a sound, or type a text (step 2).",
         "video_file": "The portrait or video",
@@ -162,7 +161,6 @@ TEXTS = {
         "state_cancelled": "已取消",
         "state_expired": "已删除",
         "closing": "可以关掉本页：任务会继续，之后还能在这里找到结果。",
-        "refused": "无法使用",
         "need_video": "请先给一张照片或一个视频（第 1 步）。",
         "need_speech": "请给一段声音，或输入文字（第 2 步）。",
         "video_file": "照片或视频",
@@ -228,6 +226,7 @@ def refusal(sentence: str, language: str) -> str:
         sentence = re.sub(rf" \({name}_file\)", "", sentence)
         sentence = re.sub(rf"^The (?:(?:sound|picture) of|file|video|image|sound) {name}(?:_file)?\b", words, sentence)
         sentence = re.sub(rf"^No picture of {name}(?:_file)?\b", f"No picture of {words.lower()}", sentence)
+    sentence = sentence.replace("another one with --face", "another face")
     if language == "zh":
         for pattern, translated in _REFUSALS_ZH:
             if (match := re.fullmatch(pattern, sentence, re.DOTALL)) is not None:
