@@ -106,7 +106,6 @@ def openapi_body() -> dict[str, Any]:
     properties = {name: _given(field) for name, field in schema["properties"].items()}
     schema["properties"] = _FILE_SCHEMAS | properties
     schema["required"] = ["video_file"]
-    schema["oneOf"] = [{"required": ["audio_file"]}, {"required": ["text_input"]}]
     example = {"video_file": "@portrait.png", "audio_file": "@speech.wav", "steps": 2}
     return {"required": True, "content": {"multipart/form-data": {"schema": schema, "example": example}}}
 
