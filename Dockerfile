@@ -11,14 +11,15 @@ COPY requirements.txt requirements-service.txt ./
 # With --build-arg TORCH_INDEX=URL, PyTorch's build for processors only, from the index that pytorch.org names: a
 # fraction of the size; the pin in requirements.txt then counts as met.
 ARG TORCH_INDEX=
-RUN pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(grep '^torch==' requirements.txt)" \
+RUN grep '^torch==' requirements.txt >torch.txt \
+    && pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} -r torch.txt \
     && pip install -r requirements-service.txt
 
 COPY . .
 RUN useradd --system --uid 10001 lipsync \
     && mkdir -p /data \
     && chown lipsync /data
-USER lipsync
+USER 10001
 VOLUME /data
 EXPOSE 8000
 

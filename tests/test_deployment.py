@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,7 +54,26 @@ def test_the_dockerfile_copies_and_starts_what_there_is() -> None:
         assert all((REPO / name).exists() for name in names.split())
     assert json.loads(re.search(r"^ENTRYPOINT (.+)$", text, flags=re.MULTILINE)[1]) == ["python", "app.py"]
     understood(json.loads(re.search(r"^CMD (.+)$", text, flags=re.MULTILINE)[1]))
-    assert "USER lipsync" in text
+    assert re.search(r"^USER 10001$", text, flags=re.MULTILINE) and "--uid 10001" in text
+
+
+def test_the_dockerfile_passes_its_linter() -> None:
+    linter = shutil.which("hadolint", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    if linter is None:
+        pytest.skip("hadolint is not installed (requirements-dev.txt)")
+    done = subprocess.run([linter, "--no-color", REPO / "Dockerfile"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout == "", done.stdout
+
+
+def test_compose_follows_its_specification() -> None:
+    compose_spec = pytest.importorskip("compose_spec", reason="compose-spec is not installed (requirements-dev.txt)")
+    text = (REPO / "compose.yaml").read_text(encoding="utf-8")
+    compose = compose_spec.PyCompose.from_yaml(text)
+    compose.validate()
+    assert set(compose.service_names()) == {"redis", "api", "worker"}
+    for old, new in (("restart:", "restrat:"), ("interval: 5s", "interval: soon"), ("- data:/data", "- nothing:/data")):
+        with pytest.raises(ValueError):
+            compose_spec.PyCompose.from_yaml(text.replace(old, new)).validate()
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("python app.py")])

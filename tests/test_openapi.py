@@ -22,6 +22,12 @@ from tests.service import REPO
 pytest.importorskip("schemathesis", reason="schemathesis is not installed (requirements-dev.txt)")
 EXAMPLES, LEAST = (130, 2000) if FULL else (20, 500)
 
+EXCLUDED = (
+    "positive_data_acceptance",  # what fits the schema may still be no video, or an unknown language
+    "negative_data_rejection",  # what does not fit may be harmless: a header too many, a body beside a known key
+    "use_after_free",  # a job that was cancelled can still be seen
+)
+
 
 @pytest.fixture(scope="module")
 def server(service_media: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str]]:
@@ -38,17 +44,15 @@ def test_no_made_up_request_gets_an_answer_that_is_not_described(
     running_server, key = server
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "run", f"{running_server.url}/openapi.json", "--no-color"),
-        *("-H", f"Authorization: Bearer {key}", "-n", str(EXAMPLES), "--seed", "1", "--request-timeout", "120"),
-        # What fits the schema may still be no video, an unknown language or an address that is not allowed; and a job
-        # that was cancelled can still be seen.
-        *("--exclude-checks", "positive_data_acceptance,use_after_free", "--continue-on-failure"),
+        *("-H", f"Authorization: Bearer {key}", "-n", str(EXAMPLES), "--seed", "1", "--request-timeout", "600"),
+        *("--exclude-checks", ",".join(EXCLUDED), "--continue-on-failure"),
     ]
     environment = {"PYTHONPATH": str(REPO), "SCHEMATHESIS_HOOKS": "tests.schemathesis_hooks"}
     environment |= {"LIPSYNC_TEST_MEDIA": str(service_media)}
     done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=1200, env={**os.environ, **environment}
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=3600, env={**os.environ, **environment}
     )
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    assert done.returncode == 0, "\n".join(line[:300] for line in (done.stdout + done.stderr).splitlines())
     assert int(re.search(r"(\d+) generated", done.stdout)[1]) >= LEAST
     numbers = httpx.get(f"{running_server.url}/metrics", headers={"Authorization": f"Bearer {key}"}).text
     assert not re.findall(r'status="5\d\d"', numbers.replace('route="/ready",status="503"', ""))  # while it started
