@@ -25,6 +25,7 @@ EXAMPLES, LEAST = (130, 2000) if FULL else (20, 500)
 EXCLUDED = (
     "positive_data_acceptance",  # what fits the schema may still be no video, or an unknown language
     "negative_data_rejection",  # what does not fit may be harmless: a header too many, a body beside a known key
+    "missing_required_header",  # the key goes along with every request; "ignored_auth" looks at those without
     "use_after_free",  # a job that was cancelled can still be seen
 )
 
