@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import av
 import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, this file sees benchmarks/ only
@@ -23,11 +25,28 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a scri
 from benchmarks.bench_pipeline import ROOT, make_clip, make_speech  # noqa: E402
 
 INTERVAL_S = 0.25
+PERIOD_S = 10.0  # after which the movement of the clip begins anew
+
+
+def repeated(part: Path, target: Path, seconds: float) -> Path:
+    """Copy a clip over and over, without encoding it again, up to so many seconds."""
+    with av.open(str(part)) as source, av.open(str(target), "w") as output:
+        stream = source.streams.video[0]
+        copy = output.add_stream_from_template(stream)
+        length = stream.duration
+        for round_ in range(math.ceil(seconds * stream.average_rate / stream.frames)):
+            source.seek(0)
+            for packet in source.demux(stream):
+                if packet.dts is not None:
+                    packet.pts, packet.dts = packet.pts + round_ * length, packet.dts + round_ * length
+                    packet.stream = copy
+                    output.mux(packet)
+    return target
 
 
 def watch(seconds: float, folder: Path, more: list[str]) -> dict[str, object]:
     """Run the program on a clip of so many seconds; its memory (MB) by time (s), and its summary."""
-    video = make_clip(folder / "clip.mp4", seconds)
+    video = repeated(make_clip(folder / "part.mp4", min(seconds, PERIOD_S)), folder / "clip.mp4", seconds)
     audio = make_speech(folder / "speech.wav", ROOT / "examples" / "speech.wav", seconds)
     command = [sys.executable, str(ROOT / "app.py"), "--mode", "cli", "--video", str(video), "--audio", str(audio)]
     started = time.monotonic()
@@ -80,12 +99,13 @@ def plot(results: list[dict[str, object]], path: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Watch all runs, print a line for each, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, nargs="+", default=[10.0, 60.0], help="lengths of the videos")
+    parser.add_argument("--seconds", type=float, nargs="*", default=[10.0, 60.0], help="lengths of the videos")
     parser.add_argument("--plot", type=Path, help="write the plot into this file")
     parser.add_argument("--json", type=Path, help="write all figures into this file")
+    parser.add_argument("--add", type=Path, help="plot the figures of this file, written with --json, as well")
     parser.add_argument("more", nargs="*", help="further options of the program, after --")
     args = parser.parse_args(arguments)
-    results = []
+    results = json.loads(args.add.read_text()) if args.add else []
     for seconds in args.seconds:
         with tempfile.TemporaryDirectory() as folder:
             results.append(watch(seconds, Path(folder), args.more))

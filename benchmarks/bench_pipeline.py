@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import resource
 import sys
@@ -147,6 +148,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print a table, and return the exit code."""
     args = parse_arguments(arguments)
+    logging.getLogger("diffusers").setLevel(logging.ERROR)  # its hints are for developers
     try:
         with tempfile.TemporaryDirectory() as folder:
             result = measure(args, load_config(args.config, args.set), Path(folder))

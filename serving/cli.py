@@ -59,7 +59,6 @@ def main(argv: Sequence[str]) -> int:
     debug = "--debug" in argv
     previous = signal.signal(signal.SIGTERM, _as_interrupt)
     try:
-        logging.getLogger("diffusers").setLevel(logging.ERROR)  # its hints are for developers
         arguments = _parse(argv)
         print(_list_faces(arguments) if arguments.list_faces is not None else describe(_run(arguments)))
         return OK
@@ -244,6 +243,7 @@ def _run(arguments: argparse.Namespace) -> Summary:
     processor = _checked_processor(arguments, spoken, config)
     from pipeline import LipSyncPipeline  # loads large libraries, which takes seconds
 
+    logging.getLogger("diffusers").setLevel(logging.ERROR)  # its hints are for developers; loading it resets the level
     pipeline = LipSyncPipeline.load(config, resolve_device(arguments.device), processor)
     if options.adapt:
         print(f"Adapting to the person, at most {options.adapt:g} s.", file=sys.stderr, flush=True)

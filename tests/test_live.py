@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import runpy
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,3 +170,19 @@ def test_live_sound_is_nearly_that_of_a_file_and_little_is_kept(networks: tuple[
     assert len(live._samples) < 7 * RATE and len(live._features) <= 400 and len(live._activity._chances) <= 1000
     after = live.part(50 * 60 - 50, 50 * 60)  # long after the end: silence
     assert np.isfinite(after.features).all() and after.activity[-10:].max() < 0.3
+
+
+def test_the_example_prints_latencies_and_writes_the_frames(
+    video: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = runpy.run_path(str(REPO / "examples" / "live.py"))
+    sound = footage.make_sound(tmp_path / "speech.wav", 1.6)
+    files = ["--video", str(video), "--audio", str(sound), "--output", str(tmp_path / "out.mp4")]
+    more = ["--config", str(tiny_config(tmp_path, tiny_weights)), "--set", "live.hop=2", "--device", "cpu"]
+    assert example["main"]([*files, *more]) == 0
+    said = capsys.readouterr().out
+    assert "40 frames at 25 per second; look-ahead at most 280 ms" in said
+    assert re.search(r"latency p50 \d+ ms, p95 \d+ ms, p99 \d+ ms", said)
+    with VideoReader(tmp_path / "out.mp4") as reader:
+        assert sum(1 for _ in reader) == 40
+    assert example["main"]([*files, "--device", "abacus"]) == 2
