@@ -233,8 +233,13 @@ def run(folder: Path, first: int, count: int) -> None:
         path.unlink()
         assert not [left for left in work.iterdir() if left.name != "again.mkv"], "something was left behind"
     shutil.rmtree(work)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    print("done", *good.values(), memory, flush=True)
+    print("done", *good.values(), peak_memory(), flush=True)
+
+
+def peak_memory() -> int:
+    """Most memory that this process has had, MB (getrusage would count that of the process that started it too)."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) // 1024
 
 
 def main(arguments: list[str]) -> None:

@@ -214,7 +214,11 @@ def aligned_sound(
         # A gap is filled with silence: one that a broken stamp promises must be seen before.
         if frame.samples and resampler.place(frame) > max_duration_s:
             raise InputError(too_long_sound(container.name, max_duration_s))
-        yield from resampler.push(frame)
+        try:
+            yield from resampler.push(frame)
+        except av.FFmpegError as error:
+            # Its rate or channels are beyond what can be meant.
+            raise InputError(cut_off(container.name)) from error
     yield from resampler.finish()
 
 
