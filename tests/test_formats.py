@@ -237,6 +237,28 @@ def test_a_patch_lands_in_hdr_with_its_colours(tmp_path: Path, codec: str):
     assert np.abs(difference[80:180, 60:200].mean(axis=(0, 1))).max() < 0.5
 
 
+def test_hdr_is_shown_to_the_networks_as_an_ordinary_picture(tmp_path: Path):
+    # PQ: white paper at 203 cd/m2 has the signal 0.58, skin in its light about 0.5, black 0.
+    with av.open(str(tmp_path / "in.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        context = stream.codec_context
+        context.width, context.height, context.pix_fmt, context.color_trc = 96, 64, "yuv420p10le", PQ
+        context.color_range, context.colorspace, context.color_primaries = 1, BT2020, BT2020
+        frame = av.VideoFrame(96, 64, "yuv420p10le")
+        luma, *chroma = plane_arrays(frame)
+        for column, signal in enumerate((0.0, 0.5, 0.58, 1.0)):
+            luma[:, column * 24 : column * 24 + 24] = round(64 + 876 * signal)
+        for plane in chroma:
+            plane[:] = 512
+        frame.pts, frame.time_base = 0, Fraction(1, 25)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+    black, skin, white, lamp = read_all(tmp_path / "in.mkv")[0].image[32, 12::24, 1].astype(int)
+
+    assert black <= 2 and 120 < skin < 165 and 170 < white < 215 and lamp >= 253
+
+
 def test_twelve_bits_are_kept_by_hevc_and_ffv1_and_become_ten_elsewhere(tmp_path: Path):
     clip = make_deep(tmp_path / "in.mkv", "ffv1", "yuv422p12le")
 

@@ -23,7 +23,7 @@ def rgb_to_yuv(image: np.ndarray, matrix: int, full_range: bool, bits: int = 8) 
     """Convert RGB to the code values of a video.
 
     Args:
-        image: uint8 (h, w, 3).
+        image: RGB (h, w, 3) in [0, 1].
         matrix: H.273 number of the YUV matrix (1, 4, 5, 6, 7 or 9).
         full_range: True if luma 0 is black.
         bits: depth of the result, 8, 10 or 12.
@@ -46,7 +46,7 @@ def rgb_to_yuv(image: np.ndarray, matrix: int, full_range: bool, bits: int = 8) 
     else:
         scale = np.array([219, 224, 224], np.float32) * 2 ** (bits - 8)
         offset = np.array([16, 128, 128], np.float32) * 2 ** (bits - 8)
-    return (image.astype(np.float32) / 255) @ (to_yuv * scale[:, None]).T + offset
+    return image.astype(np.float32) @ (to_yuv * scale[:, None]).T + offset
 
 
 def copy_frame(raw: av.VideoFrame, pix_fmt: str) -> av.VideoFrame:
@@ -88,7 +88,7 @@ def blend(
     Args:
         frame: its own copy of the pixels, in one of PLANAR_FORMATS.
         corner: x and y of the patch in the frame as stored, pixels; the patch must lie inside.
-        image: uint8 RGB (h, w, 3), turned as the frame is stored.
+        image: RGB (h, w, 3) in [0, 1], turned as the frame is stored.
         alpha: float (h, w) in [0, 1].
         matrix: as in `rgb_to_yuv`.
         full_range: as in `rgb_to_yuv`.

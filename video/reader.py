@@ -34,6 +34,7 @@ from video.fields import deinterlaced
 from video.picture import DecodedPicture
 from video.sidedata import has_dolby_vision, light_levels, orientation
 from video.stills import IMAGE_FPS, check_size, image_info, read_image
+from video.tone import to_ordinary
 from video.types import Colour, Frame, VideoInfo
 
 # Seconds that may be missing from the promised length before a file counts as cut off.
@@ -184,7 +185,8 @@ class VideoReader:
         """The upright picture of a decoded frame."""
         rotation, mirrored = self.info.rotation, self.info.mirrored
         turned = (lambda image: to_display(image, rotation, mirrored)) if rotation or mirrored else None
-        return DecodedPicture(raw, partial(_to_rgb, matrix=yuv_matrix(raw)), self._converters, turned)
+        convert = partial(_to_rgb, matrix=yuv_matrix(raw), transfer=self.info.colour.transfer)
+        return DecodedPicture(raw, convert, self._converters, turned)
 
     def _probe(self, container: InputContainer) -> None:
         stream = video_stream(container)
@@ -264,13 +266,14 @@ def _is_interlaced(stream: VideoStream, frames: Iterator[av.VideoFrame]) -> bool
     return any(frame.interlaced_frame for frame in itertools.islice(frames, _INTERLACED_FRAMES))
 
 
-def _to_rgb(raw: av.VideoFrame, converter: VideoReformatter, matrix: int) -> np.ndarray:
-    """Convert a decoded frame, or a part of one, to uint8 RGB (H, W, 3), as stored.
+def _to_rgb(raw: av.VideoFrame, converter: VideoReformatter, matrix: int, transfer: int) -> np.ndarray:
+    """Convert a decoded frame, or a part of one, to uint8 RGB (H, W, 3), turned as stored, HDR as an ordinary picture.
 
     Args:
         raw: planes with their range; a part does not know how large the whole is, so the matrix is given.
         converter: what converts.
         matrix: H.273 number.
+        transfer: H.273 number.
     """
     image = converter.reformat(
         raw,
@@ -281,7 +284,7 @@ def _to_rgb(raw: av.VideoFrame, converter: VideoReformatter, matrix: int) -> np.
         dst_color_range=ColorRange.JPEG,
         threads=1,
     )
-    return image.to_ndarray()
+    return to_ordinary(image.to_ndarray(), transfer)
 
 
 def _all_like(frames: Iterator[av.VideoFrame], form: tuple[int, int, str]) -> Iterator[av.VideoFrame]:

@@ -22,6 +22,7 @@ from utils.planes import blend, copy_frame
 from utils.sound_track import SoundTrack
 from video.colour import ACCURATE, BT709, SWS_MATRIX, is_full_range, is_rgb, output_colour, yuv_matrix
 from video.encoders import MP4_LIKE, encoder_name, encoder_options, time_base_for, what_changes, writable_format
+from video.tone import from_ordinary
 from video.types import Frame, Patch, VideoInfo
 
 
@@ -224,4 +225,4 @@ def _apply(frame: av.VideoFrame, patch: Patch, info: VideoInfo, colour: tuple[in
         2: (info.width - x1, info.height - y1),
         3: (y0, info.width - x1),
     }[turns]
-    blend(frame, corner, image, alpha, *colour)
+    blend(frame, corner, from_ordinary(image, info.colour.transfer), alpha, *colour)
