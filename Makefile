@@ -1,6 +1,6 @@
 # Everything from a fresh clone with nothing but Python >= 3.10 (and make):
 #
-#   make demo        set up, then let the bundled portrait speak: outputs/demo.mp4
+#   make demo        set up, then let the bundled portrait speak a sound (outputs/demo.mp4) and a text (demo_text.mp4)
 #   make voices      set up, then add the natural voices (about 300 MB)
 #   make test        set up, then run the tests
 #   make lint        set up, then check the style
@@ -36,6 +36,8 @@ PREPARE = "$(PY)" data/preprocess.py --raw_data_dir "$(DATA)" --output_dir "$(PR
 FROM    = $(foreach part,autoencoder syncnet,--set training.$(part)="$(RUNS)/lite/$(part)/export") \
 	--set training.speech="$(RUNS)/lite/fusion/export"
 
+DEMO_TEXT := Maybe my lips meet when I say: papa, baby, mummy.
+
 .PHONY: help demo voices test lint bench train-lite preprocess clean
 
 help:
@@ -64,7 +66,9 @@ demo: $(VENV)/.installed
 	@mkdir -p "$(OUTPUTS)"
 	"$(PY)" app.py --mode cli --video examples/portrait.png --audio examples/speech.wav \
 		--output "$(OUTPUTS)/demo.mp4"
-	@echo "Done: $(OUTPUTS)/demo.mp4"
+	"$(PY)" app.py --mode cli --video examples/portrait.png --text "$(DEMO_TEXT)" --lang en \
+		--output "$(OUTPUTS)/demo_text.mp4"
+	@echo "Done: $(OUTPUTS)/demo.mp4 and $(OUTPUTS)/demo_text.mp4"
 
 # Two processes with one thread each (tests/conftest.py); a file stays in one process, so that what its tests
 # share is made once.

@@ -33,7 +33,7 @@ from data.dataset import Clip, clip_activity, clip_samples, clip_speech, load_cl
 from data.phoneme_tracks import Noise, PhonemeTracks
 from data.preprocess import FPS, RawClip
 from evaluation.clips import find_clips
-from evaluation.reading import find_place, read
+from evaluation.reading import look
 from evaluation.sync import Judge
 from faces.mouth_shape import NUM_POINTS, MouthShape, mouth_opening
 from models.audio_encoder import SpeechEncoder
@@ -193,7 +193,7 @@ class Results:
             quality = {key: getattr(chosen, key) for key in ("steps", "guidance", "seed", "crf")}
             options = Options(**quality, fit="cut", rest="cut")
             self._pipeline.run(raw.video, sound, video, options, phonemes=phonemes)
-        reading = read(video, find_place(video, self._config), self._config)
+        reading = look(video, self._config)
         heard = self._judge.hear(clip_samples(clip))
         found = self._judge.compare(self._judge.see(reading), heard, reading.first)
         return found.confidence, found.offset

@@ -33,7 +33,7 @@ from audio_processor import SAMPLE_RATE, load_audio, probe_audio
 from data.dataset import Clip, load_clips
 from data.preprocess import FPS, RawClip
 from evaluation.clips import find_clips
-from evaluation.reading import find_place, read
+from evaluation.reading import look
 from evaluation.sync import Judge
 from faces.mouth_shape import CLOSED_PART, NUM_POINTS, RESTING_OPENING_PX, SHAPE_POINTS, mouth_opening
 from language_processor import LANGUAGES, LanguageProcessor, SpokenText
@@ -197,8 +197,7 @@ class Evaluation:
             options = Options(**quality, rest="cut")
             known = saying.phonemes if condition == WITH_TEXT else ()
             self._pipeline.run(person.video, saying.audio, video, options, phonemes=known)
-        place = find_place(video, self._config)
-        reading = read(video, place, self._config)
+        reading = look(video, self._config)
         heard = self._judge.hear(load_audio(saying.audio, SAMPLE_RATE))
         sync = self._judge.compare(self._judge.see(reading), heard, reading.first)
         times = (reading.first + np.arange(len(reading))) / FPS
@@ -208,8 +207,7 @@ class Evaluation:
     def _zero(self, video: Path) -> float:
         """The mesh's gap between the inner lips where a person's lips are pressed, window px."""
         if video not in self._zeros:
-            points = read(video, find_place(video, self._config), self._config).points
-            resting = self._model.mouth_shape.neutral(points).mouth
+            resting = self._model.mouth_shape.neutral(look(video, self._config).points).mouth
             self._zeros[video] = CLOSED_PART * float(mouth_opening(resting[None])[0])
         return self._zeros[video]
 

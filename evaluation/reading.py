@@ -107,6 +107,22 @@ def find_place(video: Path, config: Config) -> Place:
     return Place(best.first, size, np.stack(best.points), align_track(best, len(best.points)).matrices)
 
 
+def look(video: Path, config: Config) -> Reading:
+    """Read a short video that is compared with no other: in one pass, without face chips.
+
+    Raises:
+        InputError: the video cannot be read, or its longest run of frames with a usable face is shorter than a second.
+    """
+    with VideoReader(video) as reader:
+        runs = face_tracks(face_tracker(config).follow(frames_at_25(reader)), config)
+        best = max(runs, key=lambda run: len(run.points), default=None)
+    if best is None or len(best.points) < MIN_FRAMES:
+        raise InputError(f"{video.name} shows no usable face for {MIN_FRAMES} frames on end; leave it out.")
+    seen = align_track(best, len(best.points))
+    nothing = np.empty((0, 0, 0, 3), np.uint8)
+    return Reading(best.first, np.stack([*seen.windows()]), seen.points, nothing, nothing, nothing, lost=0)
+
+
 def _without_pictures(faces: Iterable[FaceFrame]) -> Iterator[FaceFrame]:
     """The frames without their images, of which a long clip has more than fit into memory."""
     nothing = np.empty((0, 0, 3), np.uint8)
