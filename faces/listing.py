@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from faces.choice import Track, link
 from faces.detector import Detection, FaceDetector
-from faces.tracker import CutDetector, Picture, Track, link
+from faces.shots import Picture, with_cuts
 
 _LOOK_EVERY_S = 0.2  # seconds between two frames in which faces are looked for
 _SEEN_TWICE = 2  # a face seen once in a longer shot is a mistake of the detector, or too short to be chosen
@@ -54,11 +55,11 @@ def find_faces(pictures: Iterable[Picture], detector: FaceDetector, cut_threshol
     Args:
         pictures: frames in order of time.
         detector: finds faces.
-        cut_threshold: see `CutDetector`.
+        cut_threshold: see `with_cuts`.
     """
-    cuts, shot, sightings, next_look = CutDetector(cut_threshold), 1, [], 0.0
-    for picture in pictures:
-        if cuts.is_cut(picture.image):
+    shot, sightings, next_look = 1, [], 0.0
+    for picture, cut in with_cuts(pictures, cut_threshold):
+        if cut:
             yield from _faces_of(shot, sightings)
             shot, sightings, next_look = shot + 1, [], picture.time
         if picture.time >= next_look:
