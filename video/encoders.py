@@ -120,7 +120,7 @@ def what_changes(info: VideoInfo, encoder: str) -> tuple[str, ...]:
     written = av.VideoFormat(writable_format(info, encoder))
     if info.interlaced:
         notes.append(f"The video is interlaced: it was deinterlaced ({METHOD}), one frame for each.")
-    if info.has_alpha and not info.is_image:
+    if info.transparent:
         notes.append("Transparency was ignored.")
     if info.is_hdr:
         curve = {16: "PQ", 18: "HLG"}[info.colour.transfer]

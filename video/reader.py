@@ -249,6 +249,7 @@ def _video_info(
         interlaced=interlaced,
         dolby_vision=has_dolby_vision(first),
         light=light_levels(first),
+        transparent=_is_transparent(first),
     )
 
 
@@ -300,6 +301,13 @@ def _dolby_vision(path: Path) -> str:
         f"The colours of {path} are Dolby Vision without a standard picture in it, which cannot be kept; "
         "export it as HDR10, HLG or SDR."
     )
+
+
+def _is_transparent(first: av.VideoFrame) -> bool:
+    """GIF and others always come with an opacity of each pixel, mostly full."""
+    if not any(part.is_alpha for part in first.format.components):
+        return False
+    return bool(first.reformat(format="rgba").to_ndarray()[..., 3].min() < 255)
 
 
 def _pixel_shape(stream: VideoStream) -> Fraction:

@@ -63,6 +63,7 @@ class VideoInfo:
         interlaced: the frames are stored as two fields of different moments; `VideoReader` deinterlaces them.
         dolby_vision: there is Dolby Vision data beside a picture that is complete without it.
         light: what the file says about the light of its HDR picture.
+        transparent: something of the first frame can be seen through; what it hides is shown.
     """
 
     path: Path
@@ -82,16 +83,12 @@ class VideoInfo:
     interlaced: bool = False
     dolby_vision: bool = False
     light: LightLevels = LightLevels()
+    transparent: bool = False
 
     @property
     def bits(self) -> int:
         """Bits of one colour value as stored."""
         return max(part.bits for part in av.VideoFormat(self.pix_fmt).components)
-
-    @property
-    def has_alpha(self) -> bool:
-        """Some pixels may be transparent; what they hide is shown."""
-        return any(part.is_alpha for part in av.VideoFormat(self.pix_fmt).components)
 
     @property
     def is_hdr(self) -> bool:
