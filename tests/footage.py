@@ -174,6 +174,52 @@ def make_video(
     return path
 
 
+def make_deep(
+    path: Path,
+    codec: str = "libx265",
+    pix_fmt: str = "yuv420p10le",
+    transfer: int = 16,
+    options: dict[str, str] | None = None,
+    size: tuple[int, int] = (320, 240),
+    matrix: int = 9,
+    count: int = 4,
+    sample_aspect_ratio: Fraction = Fraction(1),
+) -> Path:
+    """A small video with more than 8 bits: a gradient finer than 8 bits can show, and the head below it.
+
+    Args:
+        path: the suffix chooses the container.
+        codec: FFmpeg's name of the video encoder.
+        pix_fmt: pixel format as stored.
+        transfer: H.273 number of the curve: 16 PQ, 18 HLG.
+        options: of the encoder.
+        size: width and height, pixels.
+        matrix: H.273 number; the primaries are those of BT.2020.
+        count: frames, at 25 a second.
+        sample_aspect_ratio: width : height of one pixel.
+    """
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options or {})
+        context = stream.codec_context
+        context.width, context.height = size
+        context.pix_fmt, context.sample_aspect_ratio = pix_fmt, sample_aspect_ratio
+        tags = {"color_range": 1, "colorspace": matrix, "color_primaries": 9, "color_trc": transfer}
+        for name, value in tags.items():
+            setattr(context, name, value)
+        for index in range(count):
+            image = face_frame(index / 25, size).astype(np.uint16) * 257
+            image[: size[1] // 4] = np.linspace(20000, 24000, size[0]).astype(np.uint16)[None, :, None]
+            frame = av.VideoFrame.from_ndarray(image, format="rgb48le").reformat(
+                format=pix_fmt, dst_colorspace=9, dst_color_range=1, src_color_range=2
+            )
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            for name, value in tags.items():
+                setattr(frame, name, value)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
 def read_number(image: np.ndarray) -> int:
     """The number that `make_video(numbered=True)` drew into a frame, uint8 RGB (H, W, 3)."""
     bits = [image[-_BLOCK + 2 : -2, i * _BLOCK + 2 : (i + 1) * _BLOCK - 2].mean() > 128 for i in range(BITS)]

@@ -153,7 +153,9 @@ def test_progress_lines_tell_rate_and_time_left(capsys: pytest.CaptureFixture[st
 
 def test_the_summary_names_what_was_left_unchanged() -> None:
     left = {"turned_away": 7, "covered": 3}
-    text = cli.describe(Summary(Path("out.mp4"), 100, 90, left, 20.0, {"decode": 1.5, "generate": 12.0}))
+    notes = ("The video is interlaced: it was deinterlaced.",)
+    text = cli.describe(Summary(Path("out.mp4"), 100, 90, left, 20.0, {"decode": 1.5, "generate": 12.0}, notes=notes))
+    assert notes[0] in text
     assert "out.mp4" in text and "90 with a new mouth" in text
     assert "10 of 100 frames left as they were: 7 turned away, 3 covered." in text
     assert "5.0 frames per second" in text and "generate 12.0" in text

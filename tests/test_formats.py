@@ -16,6 +16,7 @@ from audio_processor import SAMPLE_RATE, load_audio, probe_audio
 from tests.footage import (
     face_frame,
     lag_seconds,
+    make_deep,
     make_portrait,
     make_sound,
     make_video,
@@ -51,40 +52,6 @@ def copy_video(source: Path, target: Path, patch: Patch | None = None, **options
         for frame in fitted_frames(source):
             writer.write(frame, patch)
     return writer
-
-
-def make_deep(
-    path: Path,
-    codec: str = "libx265",
-    pix_fmt: str = "yuv420p10le",
-    transfer: int = PQ,
-    options: dict[str, str] | None = None,
-    size: tuple[int, int] = (320, 240),
-    matrix: int = BT2020,
-    count: int = 4,
-    sample_aspect_ratio: Fraction = Fraction(1),
-) -> Path:
-    """A small video with more than 8 bits: a gradient finer than 8 bits can show, and the head beside it."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25, options=options or {})
-        context = stream.codec_context
-        context.width, context.height = size
-        context.pix_fmt, context.sample_aspect_ratio = pix_fmt, sample_aspect_ratio
-        tags = {"color_range": 1, "colorspace": matrix, "color_primaries": BT2020, "color_trc": transfer}
-        for name, value in tags.items():
-            setattr(context, name, value)
-        for index in range(count):
-            image = face_frame(index / 25, size).astype(np.uint16) * 257
-            image[: size[1] // 4] = np.linspace(20000, 24000, size[0]).astype(np.uint16)[None, :, None]
-            frame = av.VideoFrame.from_ndarray(image, format="rgb48le").reformat(
-                format=pix_fmt, dst_colorspace=9, dst_color_range=1, src_color_range=2
-            )
-            frame.pts, frame.time_base = index, Fraction(1, 25)
-            for name, value in tags.items():
-                setattr(frame, name, value)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
 
 
 def psnr(image: np.ndarray, reference: np.ndarray) -> float:
@@ -618,6 +585,13 @@ def test_hevc_is_tagged_as_apple_wants_it(tmp_path: Path):
         copy_video(source, tmp_path / name, codec="hevc")
         with av.open(str(tmp_path / name)) as container:
             assert container.streams.video[0].codec_context.codec_tag == "hvc1"
+
+
+def test_pictures_smaller_than_any_encoder_takes_are_refused(tmp_path: Path):
+    info = probe_video(make_video(tmp_path / "in.mp4", 0.12, size=(64, 8), sound=False))
+
+    with pytest.raises(InputError, match="too small"):
+        VideoWriter(tmp_path / "out.mp4", info)
 
 
 def test_codecs_that_do_not_fit_are_refused(tmp_path: Path):

@@ -145,6 +145,17 @@ def test_any_frame_rate_is_kept(lip_sync: LipSyncPipeline, tmp_path: Path, fps: 
     assert summary.generated == summary.frames == round(fps)
 
 
+def test_hdr_stays_hdr_and_the_summary_says_so(lip_sync: LipSyncPipeline, tmp_path: Path) -> None:
+    video = footage.make_deep(tmp_path / "in.mp4", size=(320, 320), count=10, options={"x265-params": "log-level=none"})
+    audio = footage.make_sound(tmp_path / "speech.wav", 0.4)
+
+    summary = lip_sync.run(video, audio, tmp_path / "out.mp4", FAST)
+
+    before, after = probe_video(video), probe_video(summary.output)
+    assert (after.pix_fmt, after.colour) == (before.pix_fmt, before.colour) and after.is_hdr
+    assert summary.generated == 10 and any("HDR" in note for note in summary.notes)
+
+
 @pytest.mark.parametrize("rotation", [90, 180, 270])
 def test_a_rotated_phone_video_gets_its_mouth_where_the_viewer_sees_it(
     lip_sync: LipSyncPipeline, tmp_path: Path, patches: list[Patch | None], rotation: int

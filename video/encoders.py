@@ -47,6 +47,7 @@ _SAMPLINGS = {"libsvtav1": ("420",)}
 # These refuse odd sizes with shared chroma; the size matters more than the format.
 _EVEN_ONLY = ("libx264", "libx265")
 _KEEPS_LIGHT = ("libx264", "libx265", "libsvtav1")
+_LEAST_SIDE = 16  # px; HEVC's smallest
 _FINEST_TICK = 10**6  # per second
 
 # SVT-AV1 talks on standard output unless this says "errors only"; it knows no other way.
@@ -64,6 +65,8 @@ def encoder_name(target: Path, codec: str, info: VideoInfo) -> str:
         raise InputError(f"Cannot write '{suffix}' files; use .mp4, .mov, .mkv or .webm for the output.")
     if codec not in CODECS:
         raise InputError(f"Unknown codec '{codec}'; use one of {', '.join(CODECS)}.")
+    if min(info.width, info.height) < _LEAST_SIDE:
+        raise InputError(f"The picture of {info.path} is too small ({info.width}x{info.height}); give a larger one.")
     if codec == "ffv1" and suffix != ".mkv":
         raise InputError(f"Lossless video (ffv1) does not fit into '{suffix}'; name the output .mkv.")
     if codec != "auto" and suffix == ".webm":
