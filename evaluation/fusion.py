@@ -8,8 +8,8 @@ Phonemes are those of the clip's text where it is known, else what the recognise
 their order is known and their times are searched for in the noisy sound ("aligned in it"), as for a user who gives a
 noisy sound and its text; "times known" are those of the clean sound.
 
-With --faces, --videos clips are also made from the noisy sound, with and without phonemes, and the judge compares the
-results with the clean sound. Videos stay in ``--output`` and are not made again.
+With --faces, --videos clips are also made from the sound with babble at 0 dB, with and without phonemes, and the judge
+compares the results with the clean sound. Videos stay in ``--output`` and are not made again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from data.dataset import Clip, clip_activity, clip_samples, clip_speech, load_cl
 from data.phoneme_tracks import Noise, PhonemeTracks
 from data.preprocess import FPS, RawClip
 from evaluation.clips import find_clips
-from evaluation.reading import look
+from evaluation.reading import MIN_FRAMES, look
 from evaluation.sync import Judge
 from faces.mouth_shape import NUM_POINTS, MouthShape, mouth_opening
 from models.audio_encoder import SpeechEncoder
@@ -50,8 +50,10 @@ from utils.helpers import InputError, atomic_path, resolve_device
 from voices.aligner import align_phonemes
 
 NOISES = ("babble", "noise", "music")
+LOUDEST = "babble"  # the hardest of them
 CLEAN = "clean"
 SOUND, TEXT, BOTH, BOTH_KNOWN = "sound alone", "text alone", "both, aligned in it", "both, times known"
+_RULE = "| --- " * 4 + "|"
 
 
 @dataclass(frozen=True)
@@ -172,17 +174,15 @@ class Results:
         self._pipeline = LipSyncPipeline.load(config, resolve_device("auto"))
         self._judge = Judge(weights / config.size / "syncnet_judge", weights / "whisper_tiny_en_encoder")
 
-    def score(self, raw: RawClip, clip: Clip, listener: Listener, kind: str) -> dict[str, tuple[float, int]]:
+    def score(self, raw: RawClip, clip: Clip, listener: Listener) -> dict[str, tuple[float, int]]:
         """condition -> confidence and offset (frames) of the result against the clean sound."""
-        sound = self._folder / "sounds" / f"{clip.name}-{kind}.wav"
-        samples = listener.noisy_samples(clip, kind)
+        sound = self._folder / "sounds" / f"{clip.name}.wav"
+        samples = listener.noisy_samples(clip, LOUDEST)
         if not sound.is_file():
             with atomic_path(sound) as path:
                 soundfile.write(path, samples, SAMPLE_RATE)
-        clean = listener.clean(clip)
-        aligned = listener.noisy(samples, clean.phonemes).phonemes
-        given = {SOUND: (), BOTH: aligned, BOTH_KNOWN: clean.phonemes}
-        return {name: self._one(raw, clip, sound, f"{kind}-{k}", given[name]) for k, name in enumerate(given)}
+        given = {SOUND: (), BOTH: listener.noisy(samples, listener.clean(clip).phonemes).phonemes}
+        return {name: self._one(raw, clip, sound, str(k), given[name]) for k, name in enumerate(given)}
 
     def _one(
         self, raw: RawClip, clip: Clip, sound: Path, name: str, phonemes: tuple[Phoneme, ...]
@@ -201,25 +201,25 @@ class Results:
 
 def measure_results(
     config: Config, clips: Sequence[Clip], listener: Listener, faces: Path, count: int, folder: Path
-) -> dict[str, dict[str, dict]]:
-    """sound -> condition -> mean confidence, share within one frame and number of videos."""
-    known = {clip.name: clip for clip in clips if clip.frames >= 30}
-    chosen = [raw for raw in find_clips(faces) if raw.video.stem in known][:count]
-    results, scores = Results(config, folder), defaultdict(lambda: defaultdict(list))
-    for number, raw in enumerate(tqdm(chosen, unit="video")):
-        kind = NOISES[number % len(NOISES)]
-        for condition, score in results.score(raw, known[raw.video.stem], listener, kind).items():
-            scores["noise"][condition].append(score)
+) -> dict[str, dict]:
+    """condition -> mean confidence, results within one frame, number of videos, and all scores by clip."""
+    raw = {clip.video.stem: clip for clip in find_clips(faces)}
+    chosen = [clip for clip in in_turn(clips) if clip.name in raw and clip.frames >= MIN_FRAMES][:count]
+    results, scores = Results(config, folder), defaultdict(dict)
+    for clip in tqdm(chosen, unit="clip"):
+        try:
+            for condition, score in results.score(raw[clip.name], clip, listener).items():
+                scores[condition][clip.name] = score
+        except InputError as error:
+            tqdm.write(f"left out: {error}")
     return {
-        sound: {
-            condition: {
-                "confidence": float(np.mean([c for c, _ in found])),
-                "in_step": float(np.mean([abs(o) <= 1 for _, o in found])),
-                "videos": len(found),
-            }
-            for condition, found in by.items()
+        condition: {
+            "confidence": float(np.mean([confidence for confidence, _ in found.values()])),
+            "in_step": sum(abs(offset) <= 1 for _, offset in found.values()),
+            "videos": len(found),
+            "clips": found,
         }
-        for sound, by in scores.items()
+        for condition, found in scores.items()
     }
 
 
@@ -233,29 +233,29 @@ def in_turn(clips: Sequence[Clip]) -> list[Clip]:
     return [clip for _, clip in sorted(ranked, key=lambda pair: (pair[0], pair[1].name))]
 
 
-def as_markdown(shapes: dict[str, dict[str, dict]], results: dict[str, dict[str, dict]]) -> str:
-    """The tables for people."""
-    rule = "| --- " * 4 + "|"
-    lines = ["| Sound | Given | Opening, correlation ↑ (median person) | Gate: weight of the sound |", rule]
+def shapes_table(shapes: dict[str, dict[str, dict]]) -> str:
+    """The first table for people."""
+    lines = ["| Sound | Given | Opening, correlation ↑ (median person) | Gate: weight of the sound |", _RULE]
     for sound, by in shapes.items():
         for condition, row in by.items():
             lines.append(f"| {sound} | {condition} | {row['opening']:.3f} ({row['median']:.3f}) | {row['gate']:.2f} |")
-    if results:
-        lines += ["", "| Results at 0 dB | Given | LSE-C ↑ | ±1 frame ↑ |", rule]
-    for by in results.values():
-        for condition, row in by.items():
-            lines.append(
-                f"| {row['videos']} clips | {condition} | {row['confidence']:.3f} | {100 * row['in_step']:.0f} % |"
-            )
+    return "\n".join(lines)
+
+
+def results_table(results: dict[str, dict]) -> str:
+    """The second table."""
+    lines = [f"| Results, {LOUDEST} at 0 dB | Given | LSE-C ↑ | within ±1 frame ↑ |", _RULE]
+    for condition, row in results.items():
+        lines.append(f"| {row['videos']} clips | {condition} | {row['confidence']:.3f} | {row['in_step']} |")
     return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processed", type=Path, required=True, metavar="DIR", help="a processed split")
-    parser.add_argument("--clips", type=int, metavar="N", help="only so many, in turn over the people (default: all)")
+    parser.add_argument("--clips", type=int, metavar="N", help="only so many, in turn over the people; 0: no shapes")
     parser.add_argument("--faces", type=Path, metavar="DIR", help="the same clips' videos; leave out to make none")
-    parser.add_argument("--videos", type=int, default=12, metavar="N", help="clips that are made (%(default)s)")
+    parser.add_argument("--videos", type=int, default=60, metavar="N", help="clips that are made (%(default)s)")
     parser.add_argument("--output", type=Path, default=Path("outputs/fusion"), help="sounds, videos (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all numbers")
     parser.add_argument("--config", type=Path, default=Path("model_config.yaml"), help="settings (%(default)s)")
@@ -264,12 +264,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = load_config(args.config)
         clips = load_clips(args.processed.parent, args.processed.name, config.data.window, config.data.fps)
         listener = Listener(config, clips)
-        shapes = measure_shapes(config, in_turn(clips)[: args.clips], listener)
-        print(as_markdown(shapes, {}), flush=True)
-        results = {}
+        shapes, results = {}, {}
+        if args.clips != 0:
+            shapes = measure_shapes(config, in_turn(clips)[: args.clips], listener)
+            print(shapes_table(shapes), flush=True)
         if args.faces:
             results = measure_results(config, clips, listener, args.faces, args.videos, args.output)
-            print(as_markdown({}, results).partition("\n\n")[2])
+            print(results_table(results))
         if args.json:
             with atomic_path(args.json) as path:
                 path.write_text(json.dumps({"shapes": shapes, "results": results}, indent=1), encoding="utf-8")

@@ -13,6 +13,7 @@ from scipy.io import wavfile
 from data.phoneme_tracks import Noise, add_tracks
 from data.shape_offsets import best_shift
 from data.shape_offsets import main as shape_offsets
+from evaluation.fusion import main as measure_fusion
 from latent_diffusion import LatentLipDiffusion
 from models.checkpoint import load_pretrained
 from models.phonemes import SYMBOLS
@@ -110,3 +111,17 @@ def test_shape_offsets_are_written(processed: Path) -> None:
     assert all(isinstance(meta["sync_offset"], int) for meta in metas)
     _, samples = wavfile.read(processed / "train" / "train_0_0" / "audio.wav")
     assert len(samples) == FRAMES * 640
+
+
+def test_sound_text_and_both_are_measured(
+    processed: Path, lite_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(REPO)
+    target = tmp_path / "fusion.json"
+    assert measure_fusion(["--processed", str(processed / "val"), "--clips", "2", "--json", str(target)]) == 0
+    shapes = json.loads(target.read_text())["shapes"]
+    assert set(shapes) == {"clean", "babble", "noise", "music"}
+    assert shapes["clean"]["sound alone"]["gate"] == 1 and shapes["clean"]["text alone"]["gate"] == 0
+    assert all(0 < row["gate"] < 1 for row in (shapes[kind]["both, aligned in it"] for kind in shapes))
+    assert all(-1 <= row["opening"] <= 1 for by in shapes.values() for row in by.values())
+    assert "Gate: weight of the sound" in capsys.readouterr().out
