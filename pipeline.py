@@ -324,6 +324,7 @@ class _Seeing:
             faces.max_pitch_deg,
             faces.min_inside,
             faces.min_sharpness,
+            faces.max_cover,
             self.min_confidence,
             self.cover,
         )
@@ -336,7 +337,7 @@ def _check_picture(info: VideoInfo, seeing: _Seeing, limits: ReaderLimits) -> No
     if mouth.reason is not None:
         raise InputError(
             f"No face can be used in the picture (the frame is {REASONS[mouth.reason]}); give one that shows a face "
-            "from the front, or choose another one with --face."
+            "from the front, choose another one with --face, or lower --min-confidence."
         )
 
 

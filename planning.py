@@ -32,6 +32,7 @@ from video_processor import MediaLimits, VideoInfo, VideoReader
 
 SAMPLE_RATE = 16000
 _MOST_FACES = 6  # of a scene that are listened to, the largest ones
+_TIME_TOLERANCE = 1e-4  # seconds; the start of a round is not the end of the one before
 _NO_NETWORK = "there is no sync network among the weights"
 
 
@@ -233,6 +234,6 @@ def _source_time(info: VideoInfo, fit: str) -> Callable[[float], float]:
         return float
     length, step = info.duration, float(1 / info.fps)
     if fit == "loop":
-        return lambda time: time % length
+        return lambda time: (time + _TIME_TOLERANCE) % length
     turn = max(length - step, step)  # the last frame is shown once, then it goes back
     return lambda time: turn - abs(time % (2 * turn) - turn)

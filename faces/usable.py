@@ -55,6 +55,7 @@ class UsableFace:
         max_pitch_deg: nod at which it is, degrees.
         min_inside: part of the lower face within the picture at which it is, 0 to 1.
         min_sharpness: sharpness in parts of the person's median at which it is, 0 to 1.
+        max_cover: chance that the mouth is covered at which it is, 0 to 1; the network is sure of itself.
         min_confidence: 0..1, confidence below which a frame is left as it is.
         at_once: no frame waits for later ones, so that doubts of a frame or two are not smoothed away.
         cover: chance 0..1 that the mouth in a mouth window (uint8 RGB (160, 160, 3)) is covered; None: not looked at.
@@ -65,6 +66,7 @@ class UsableFace:
     max_pitch_deg: float = 40.0
     min_inside: float = 0.85
     min_sharpness: float = 0.35
+    max_cover: float = 0.95
     min_confidence: float = 0.5
     cover: Callable[[np.ndarray], float] | None = None
     at_once: bool = False
@@ -108,7 +110,7 @@ class _Judge:
 
     def __init__(self, usable: UsableFace):
         self._usable = usable
-        self._sharpness: deque[float] = deque(maxlen=_SHARPNESS_FRAMES)
+        self._sharpness: deque[np.ndarray] = deque(maxlen=_SHARPNESS_FRAMES)
         self._seen: np.ndarray | None = None  # the mesh that `_last` is about
         self._last: tuple[str | None, float] = (NO_FACE, 0.0)
 
@@ -133,7 +135,7 @@ class _Judge:
             TURNED: _logistic(-excess / _POSE_SOFTNESS_DEG),
             OUTSIDE: _at_limit(_inside(points, picture.shape), usable.min_inside),
             BLURRED: self._confidence_of_sharpness(window),
-            COVERED: 1.0 if usable.cover is None else 1.0 - usable.cover(window),
+            COVERED: 1.0 if usable.cover is None else _at_limit(1.0 - usable.cover(window), 1.0 - usable.max_cover),
         }
         # min() takes the first of equals: what is said of a face that is turned away and covered is: turned away.
         weakest = min(confidences, key=confidences.__getitem__)
@@ -141,15 +143,16 @@ class _Judge:
 
     def _confidence_of_sharpness(self, window: np.ndarray) -> float:
         sharpness = window_sharpness(window)
-        usual = float(np.median(self._sharpness)) if len(self._sharpness) >= _KNOWN_FRAMES else sharpness
+        usual = np.median(self._sharpness, axis=0) if len(self._sharpness) >= _KNOWN_FRAMES else sharpness
         self._sharpness.append(sharpness)
-        return _at_limit(min(1.0, sharpness / max(usual, 1e-6)), self._usable.min_sharpness)
+        share = float((sharpness / np.maximum(usual, 1e-6)).min())
+        return _at_limit(min(1.0, share), self._usable.min_sharpness)
 
 
-def window_sharpness(window: np.ndarray) -> float:
-    """Fine detail of a mouth window (160, 160, 3): the standard deviation of its Laplacian, grey levels."""
+def window_sharpness(window: np.ndarray) -> np.ndarray:
+    """Fine detail of a mouth window (160, 160, 3) across and down, grey levels (2,); motion blurs in one direction."""
     grey = cv2.GaussianBlur(cv2.cvtColor(window[_SHARP], cv2.COLOR_RGB2GRAY), (0, 0), 1.0)
-    return float(cv2.Laplacian(grey, cv2.CV_32F).std())
+    return np.array([cv2.Sobel(grey, cv2.CV_32F, *order).std() for order in ((2, 0), (0, 2))])
 
 
 def _window(picture: Picture, matrix: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from skimage import data as pictures
 
 import app
 from face_list import face_lines, list_faces
-from faces.tracker import FaceChoice
+from faces.choice import FaceChoice
 from tests import footage
 from utils.config import load_config
 from utils.helpers import InputError

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 from torch.utils.tensorboard import SummaryWriter
@@ -22,6 +24,7 @@ from utils.data_augmentation import colour_jitter
 VALIDATION_WINDOWS = 1200
 PICTURES = 12
 _MIDDLE = (80.0, 100.0)  # of the mouth, window px
+_LARGE = 20000  # numbers in a kernel
 _KEPT_PER_CLIP = 40  # frames of a clip that are kept in memory, spread over it
 
 
@@ -57,6 +60,16 @@ class CoverStage(Stage):
         )
         alarms, caught = (free > 0.5).float().mean().item(), (hidden > 0.5).float().mean().item()
         return {"found_at_1_percent": found, "false_alarms": alarms, "found": caught, "score": found}
+
+    def export(self, directory: Path) -> None:
+        """As usual, with the large kernels in 8 bits: the folder of all weights is to stay small."""
+        super().export(directory)
+        (file,) = directory.glob("*.safetensors")
+        state = load_file(file)
+        for name, tensor in state.items():
+            if tensor.ndim == 4 and tensor.numel() > _LARGE:
+                state[name] = tensor.float().to(torch.float8_e4m3fn)
+        save_file(state, file, {"format": "pt"})
 
     def _validation_windows(self) -> tuple[torch.Tensor, torch.Tensor]:
         if self._validation is None:

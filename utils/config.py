@@ -303,6 +303,7 @@ class FacesConfig(Section):
     min_inside: float = Fraction
     min_sharpness: float = Fraction
     cover_dir: Path | None
+    max_cover: float = Field(gt=0.0, lt=1.0)
     speaker_look_s: PositiveFloat
     speaker_windows: PositiveInt
     min_speaker_confidence: NonNegativeFloat
