@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import shutil
 import tempfile
 import time
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from serving.forms import FILES
 from serving.intake import Intake
 from serving.job_store import ACTIVE, DONE, EXPIRED, QUEUED, RUNNING, Job
 from serving.jobs import INCOMING, LOCAL_OWNER, JobService
-from serving.page_files import PageFiles
+from serving.page_files import PageFiles, link_or_copy
 from serving.page_texts import EXAMPLE_TEXTS, TEXTS, ago, duration, language_for, name_of, refusal
 from serving.problems import Problem
 from serving.uploads import Form
@@ -173,7 +172,8 @@ class Page:
             files = {}
             for name, path in {"video_file": wish.source, "audio_file": wish.speech}.items():
                 if path is not None:
-                    files[name] = Path(shutil.copyfile(path, Path(folder) / FILES[name]))
+                    files[name] = Path(folder) / FILES[name]
+                    link_or_copy(Path(path), files[name])
             try:
                 job = self._intake.submit(Form(wish.fields(), files), request.username or LOCAL_OWNER)
             except (Problem, InputError) as refused:

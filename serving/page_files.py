@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -36,7 +37,7 @@ class PageFiles:
         """Keep the video or picture that a job was made from, to be shown beside the result."""
         target = self.folder / job_id / f"{_INPUT}{path.suffix.lower()}"
         target.parent.mkdir(exist_ok=True)
-        _link(path, target)
+        link_or_copy(path, target)
 
     def input_of(self, job_id: str) -> Path | None:
         """What was kept by `keep_input`; None if there is nothing."""
@@ -48,9 +49,8 @@ class PageFiles:
         if not target.exists():
             target.parent.mkdir(exist_ok=True)
             try:
-                source = self._service.files.fetch(job.id, name, target.parent)
-                if source != target:
-                    _link(source, target)
+                with tempfile.TemporaryDirectory(dir=target.parent) as folder:  # complete, or not there
+                    link_or_copy(self._service.files.fetch(job.id, name, Path(folder)), target)
             except FileNotFoundError:
                 return None
         return target
@@ -73,8 +73,12 @@ class PageFiles:
                 self.sweep()
 
 
-def _link(source: Path, target: Path) -> None:
-    """A second name for a file; a copy on disks, or between disks, that have no such thing."""
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file that nobody writes to any more a second name; a copy on disks, or between disks, that cannot do it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
     temporary = target.with_name(f".{target.name}")
     temporary.unlink(missing_ok=True)
     try:

@@ -71,7 +71,7 @@ def _who(words: _Translated, page: Page) -> list[Any]:
         example = gr.Button(words("example_portrait"), size="md")
         example.click(lambda: str(_PORTRAIT), None, portrait, api_visibility=_HIDDEN)
     with gr.Tab(words("video"), id="video") as second:
-        video = gr.Video(label=words("video"), sources=["upload", "webcam"], height=_HEIGHT, elem_id="video")
+        video = gr.Video(label=words("video"), sources=["upload", "webcam"], elem_id="video")
     heading = gr.Markdown(visible=False)
     found = gr.Image(
         label=words("faces"),
