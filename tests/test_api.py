@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import re
+import shutil
 import sqlite3
 import sys
 import threading
@@ -25,7 +26,7 @@ from serving.logs import JsonFormatter
 from serving.security import ApiKeys, is_loopback, new_key
 from serving.speech import Speaker
 from tests import footage
-from tests.service import REPO, make_service, result_file, service_config, stored_files, wait_for
+from tests.service import REPO, make_service, redis_server, result_file, service_config, stored_files, wait_for
 from utils.config import load_config
 from utils.helpers import InputError
 
@@ -375,6 +376,17 @@ def test_a_queue_that_does_not_answer_is_a_problem(service: JobService) -> None:
     answer = client_of(service).get("/jobs")
     is_problem(answer, 503, "queue does not answer")
     assert int(answer.headers["retry-after"]) > 0 and "locked" not in answer.text
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
+def test_a_redis_that_is_gone_is_a_problem(tmp_path: Path, form: dict[str, Any]) -> None:
+    pytest.importorskip("redis")
+    with redis_server(tmp_path) as url:
+        client = client_of(make_service(service_config(tmp_path), url))
+        assert client.get("/jobs").json() == {"jobs": []}
+    for answer in (client.get("/jobs"), client.post("/jobs", files=form), client.get("/ready")):
+        is_problem(answer, 503, "queue does not answer")
+    assert stored_files(service_config(tmp_path)) == []
 
 
 def test_keys_are_wanted_and_separate_jobs(tmp_path: Path, form: dict[str, Any]) -> None:
