@@ -20,7 +20,7 @@ from tests.server import FULL, Server, running
 from tests.service import REPO
 
 pytest.importorskip("schemathesis", reason="schemathesis is not installed (requirements-dev.txt)")
-EXAMPLES, LEAST = (130, 2000) if FULL else (20, 500)
+EXAMPLES, LEAST = (220, 2000) if FULL else (20, 500)
 
 EXCLUDED = (
     "positive_data_acceptance",  # what fits the schema may still be no video, or an unknown language
