@@ -53,8 +53,10 @@ def test_no_made_up_request_gets_an_answer_that_is_not_described(
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=3600, env={**os.environ, **environment}
     )
-    assert done.returncode == 0, "\n".join(line[:300] for line in (done.stdout + done.stderr).splitlines())
-    assert int(re.search(r"(\d+) generated", done.stdout)[1]) >= LEAST
+    # Not its exit code: it sometimes fails to make up a file by itself ("Unsupported type: 'Binary'").
+    made, passed = re.search(r"(\d+) generated, (?:(\d+) passed)?", done.stdout).groups()
+    assert made == passed, "\n".join(line[:300] for line in (done.stdout + done.stderr).splitlines())
+    assert int(made) >= LEAST
     numbers = httpx.get(f"{running_server.url}/metrics", headers={"Authorization": f"Bearer {key}"}).text
     assert not re.findall(r'status="5\d\d"', numbers.replace('route="/ready",status="503"', ""))  # while it started
     for accepted in ('"/jobs",status="202"', '"/generate",status="200"', '"/jobs/{job_id}/result",status="200"'):
