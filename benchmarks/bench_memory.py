@@ -44,9 +44,9 @@ def repeated(part: Path, target: Path, seconds: float) -> Path:
     return target
 
 
-def watch(seconds: float, folder: Path, more: list[str]) -> dict[str, object]:
+def watch(seconds: float, fps: int, folder: Path, more: list[str]) -> dict[str, object]:
     """Run the program on a clip of so many seconds; its memory (MB) by time (s), and its summary."""
-    video = repeated(make_clip(folder / "part.mp4", min(seconds, PERIOD_S)), folder / "clip.mp4", seconds)
+    video = repeated(make_clip(folder / "part.mp4", min(seconds, PERIOD_S), fps), folder / "clip.mp4", seconds)
     audio = make_speech(folder / "speech.wav", ROOT / "examples" / "speech.wav", seconds)
     command = [sys.executable, str(ROOT / "app.py"), "--mode", "cli", "--video", str(video), "--audio", str(audio)]
     started = time.monotonic()
@@ -65,13 +65,11 @@ def watch(seconds: float, folder: Path, more: list[str]) -> dict[str, object]:
         text = log.read()
     if process.wait():
         raise RuntimeError(text)
-    frames = round(seconds * 25)
-    duration = times[-1]
     return {
         "seconds": seconds,
-        "frames": frames,
+        "fps": fps,
         "peak_mb": round(max(sizes)),
-        "duration_s": round(duration, 1),
+        "duration_s": round(times[-1], 1),
         "summary": text.strip().splitlines()[-1].strip(),
         "times_s": [round(value, 2) for value in times],
         "memory_mb": [round(value) for value in sizes],
@@ -87,7 +85,7 @@ def plot(results: list[dict[str, object]], path: Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(8, 3.6), dpi=110)
     for result in results:
-        label = f"{result['seconds']:g} s of video, at most {result['peak_mb']} MB"
+        label = f"{result['seconds']:g} s at {result['fps']} frames/s, at most {result['peak_mb']} MB"
         axes.plot(result["times_s"], result["memory_mb"], label=label)
     axes.axhline(2000, color="grey", linestyle=":", label="2 GB")
     axes.set(xlabel="time since the start, s", ylabel="resident memory, MB", xscale="log", ylim=(0, 2200))
@@ -100,6 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Watch all runs, print a line for each, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, nargs="*", default=[10.0, 60.0], help="lengths of the videos")
+    parser.add_argument("--fps", type=int, default=25, help="their frames per second (default: %(default)s)")
     parser.add_argument("--plot", type=Path, help="write the plot into this file")
     parser.add_argument("--json", type=Path, help="write all figures into this file")
     parser.add_argument("--add", type=Path, help="plot the figures of this file, written with --json, as well")
@@ -108,7 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
     results = json.loads(args.add.read_text()) if args.add else []
     for seconds in args.seconds:
         with tempfile.TemporaryDirectory() as folder:
-            results.append(watch(seconds, Path(folder), args.more))
+            results.append(watch(seconds, args.fps, Path(folder), args.more))
         print(f"{seconds:g} s: at most {results[-1]['peak_mb']} MB; {results[-1]['summary']}", flush=True)
     if args.plot:
         plot(results, args.plot)

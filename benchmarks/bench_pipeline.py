@@ -41,14 +41,14 @@ FPS = 25
 SIZE = (1280, 720)
 
 
-def make_clip(path: Path, seconds: float) -> Path:
-    """Write the built-in clip: H.264, 1280x720, 25 fps, no sound."""
+def make_clip(path: Path, seconds: float, fps: int = FPS) -> Path:
+    """Write the built-in clip: H.264, 1280x720, no sound."""
     portrait, (width, height) = skimage.data.astronaut(), SIZE
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(FPS), options={"crf": "18", "preset": "veryfast"})
+        stream = container.add_stream("libx264", rate=Fraction(fps), options={"crf": "18", "preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for index in range(round(seconds * FPS)):
-            turn = 2 * np.pi * index / FPS
+        for index in range(round(seconds * fps)):
+            turn = 2 * np.pi * index / fps
             scale = 1.6 + 0.03 * np.sin(0.4 * turn)
             x, y = 640 - scale * 225 + 10 * np.sin(0.3 * turn), 360 - scale * 170 + 6 * np.cos(0.2 * turn)
             matrix = np.array([[scale, 0, x], [0, scale, y]])
