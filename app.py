@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import sys
-from collections.abc import Sequence
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until somebody listens, Ctrl-C simply ends the program
+
+import argparse  # noqa: E402
+import importlib  # noqa: E402
+import sys  # noqa: E402
+from collections.abc import Sequence  # noqa: E402
+
+from utils.stopping import StopSignals, end_process  # noqa: E402
 
 _MODES = {"web": "serving.web", "cli": "serving.cli", "api": "serving.server", "worker": "serving.worker"}
 
@@ -16,13 +23,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--mode", choices=tuple(_MODES), default="cli")
     mode, rest = parser.parse_known_args(arguments)
+    if mode.mode != "cli":  # a service ends in its own way
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        return _run(mode.mode, rest)
+    code = 0
+    with StopSignals() as signals:
+        code = _run(mode.mode, rest)
+    return code if signals.exit_code is None else signals.exit_code
+
+
+def _run(mode: str, arguments: Sequence[str]) -> int:
     try:
-        module = importlib.import_module(_MODES[mode.mode])
+        module = importlib.import_module(_MODES[mode])
     except ModuleNotFoundError as error:
-        print(f"error: --mode {mode.mode} needs the package {error.name}: see requirements.txt.", file=sys.stderr)
+        print(f"error: --mode {mode} needs the package {error.name}: see requirements.txt.", file=sys.stderr)
         return 2
-    return module.main(rest)
+    return module.main(arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

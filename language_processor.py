@@ -26,6 +26,7 @@ import soxr
 from audio_processor import SAMPLE_RATE
 from models.phonemes import Phoneme, share_time
 from utils.helpers import InputError, atomic_path
+from utils.stages import stop_point
 from voices.aligner import align_phonemes
 from voices.base import Sentence, Speech, Voice, VoiceEngine
 from voices.espeak import EspeakEngine
@@ -168,6 +169,7 @@ class LanguageProcessor:
             first = next(parts)
             with soundfile.SoundFile(temporary, "w", first.rate, 1, "PCM_16", format="WAV") as file:
                 for part in _chained(first, parts):
+                    stop_point()
                     file.write(part.samples)
                     phonemes += part.phonemes
                     said += part.sentences

@@ -40,6 +40,7 @@ from models.speech_model import SpeechContext, SpeechModel
 from models.speech_track import Speech, SpeechTrack
 from models.temporal_encoder import STEP_RATE
 from models.voice_activity import VoiceActivity
+from utils.stages import stop_point
 
 LATENT_SIDE, CELL = 20, 8  # the 160 px window in latent cells of 8 px
 MASK_ROWS, MASK_COLUMNS = slice(6, 19), slice(2, 18)  # cells that are generated
@@ -261,6 +262,7 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
         scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / steps, steps).tolist())
         latents = noise.float()
         for index, timestep in enumerate(scheduler.timesteps):
+            stop_point()
             level = scheduler.sigmas[index].to(latents.device).expand(len(latents))
             clean = self.denoise(latents, level, conditions, unet)
             if guidance != 1.0:

@@ -8,7 +8,6 @@ bounded queues; nothing grows with the length of the video but the samples of th
 from __future__ import annotations
 
 import itertools
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -44,9 +43,9 @@ from options import Options, check_inputs, media_limits
 from planning import Planner
 from preview import Preview, PreviewWriter
 from utils.config import Config, LiveConfig, MediaLimits
-from utils.helpers import InputError, atomic_path, available_cores, torch_threads
+from utils.helpers import InputError, atomic_path, available_cores, temporary_folder, torch_threads
 from utils.pictures import ArrayPicture
-from utils.stages import Stages
+from utils.stages import Stages, in_background
 from video_processor import (
     Frame,
     Patch,
@@ -174,8 +173,8 @@ class LipSyncPipeline:
             audio: the new speech, in any sound or video file; None: the text is spoken.
             output: .mp4, .mov or .mkv.
             options: choices.
-            progress: called with (frames written, frames expected or None), also while the model adapts; what it
-                raises ends the run.
+            progress: called with (frames written, frames expected or None), and again every moment while nothing
+                new is written; what it raises ends the run within a second.
             text: what is said in the sound, or is to be spoken.
             phonemes: what is said when, where that is known; without `text` only.
             subtitles: an .srt file to write beside the result; needs `text`.
@@ -185,10 +184,16 @@ class LipSyncPipeline:
             InputError: an input cannot be used, or no face could be used anywhere in the video.
         """
         started = time.perf_counter()
-        check_inputs(video, audio, output, options, self._config.media)
         progress = progress or (lambda done, total: None)
-        with tempfile.TemporaryDirectory(prefix="lipsync-") as folder:
-            said = Utterance(audio, tuple(phonemes)) if text is None else self._say(text, audio, Path(folder))
+
+        def tick() -> None:
+            progress(0, None)
+
+        in_background(lambda: check_inputs(video, audio, output, options, self._config.media), tick)
+        with temporary_folder() as folder:
+            said = Utterance(audio, tuple(phonemes))
+            if text is not None:
+                said = in_background(lambda: self._say(text, audio, folder), tick)
             summary = self._make(video, said, output, options, progress, started, preview)
         if subtitles is not None:
             with atomic_path(subtitles) as temporary:
@@ -430,10 +435,13 @@ class _Job:
     def run(self, video: Path, said: Utterance, output: Path, progress: ProgressCallback, started: float) -> Summary:
         """See `LipSyncPipeline.run`; `started` is the clock's value at its start."""
         self._info = probe_video(video, self._limits)
-        samples = load_audio(said.audio, SAMPLE_RATE, self._limits, np.float16)
-        self._speech_end = len(samples) / SAMPLE_RATE
-        silence = np.zeros(round(_SILENCE_S * SAMPLE_RATE), samples.dtype)
-        self._speech = self._model.hear_lazily(np.concatenate([samples, silence]), said.phonemes)
+        self._speech, self._speech_end = in_background(lambda: self._hear(said), lambda: progress(0, None))
+        counts: Counter[str | None] = Counter()  # frames by reason; None: new mouth
+        total = self._expected_frames()
+
+        def tick() -> None:
+            progress(counts.total(), total)
+
         stages = Stages(
             {
                 "decode": self._decode,
@@ -445,8 +453,9 @@ class _Job:
             depth=self._frames_within(
                 _QUEUE_BYTES, self._config.inference.queue_windows * self._config.inference.window
             ),
+            while_waiting=tick,
         )
-        counts, encoding = self._write(stages, said.audio, output, progress)
+        encoding = self._write(stages, said.audio, output, counts, tick)
         generated = counts.pop(None, 0)
         return Summary(
             output=output,
@@ -459,11 +468,10 @@ class _Job:
         )
 
     def _write(
-        self, stages: Stages, audio: Path, output: Path, progress: ProgressCallback
-    ) -> tuple[Counter[str | None], float]:
-        """Write all results; returns how many frames there are by reason (None: new mouth) and the seconds."""
-        counts: Counter[str | None] = Counter()
-        seconds, total = 0.0, self._expected_frames()
+        self, stages: Stages, audio: Path, output: Path, counts: Counter[str | None], tick: Callable[[], None]
+    ) -> float:
+        """Write all results, count them by reason, and call `tick` after each; returns the seconds of work."""
+        seconds = 0.0
         early = PreviewWriter(self._preview, self._info, audio, SYNTHETIC_MARK)
         # What OpenVINO leaves to PyTorch is small, and each of the stages has a thread of its own.
         alone = torch_threads(1) if self._model.is_accelerated else nullcontext()
@@ -475,10 +483,17 @@ class _Job:
                 early.write(mouth.frame, writer.write(mouth.frame, patch))
                 seconds += time.perf_counter() - begun
                 counts[mouth.reason] += 1
-                progress(counts.total(), total)
+                tick()
             if None not in counts:
                 raise InputError(_no_face(counts))
-        return counts, seconds
+        return seconds
+
+    def _hear(self, said: Utterance) -> tuple[LazySpeech, float]:
+        """What the model hears, and the length of the speech in seconds."""
+        samples = load_audio(said.audio, SAMPLE_RATE, self._limits, np.float16)
+        silence = np.zeros(round(_SILENCE_S * SAMPLE_RATE), samples.dtype)
+        heard = self._model.hear_lazily(np.concatenate([samples, silence]), said.phonemes)
+        return heard, len(samples) / SAMPLE_RATE
 
     def _writer(self, audio: Path, output: Path) -> VideoWriter:
         length = self._info.duration if self._options.fit == "cut" else None

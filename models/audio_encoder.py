@@ -35,6 +35,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from models.precision import fast_dtype
 from utils.helpers import InputError
+from utils.stages import stop_point
 
 SAMPLE_RATE = 16000
 FFT_SIZE = 400
@@ -85,8 +86,10 @@ def log_power(samples: np.ndarray, first: int, stop: int) -> torch.Tensor:
 def speech_gain(samples: np.ndarray) -> float:
     """log10 power that brings the loud parts of the speech in a sound (N,) to one level."""
     frames = mel_frames(len(samples))
-    starts = range(0, frames, MEL_CHUNK)
-    loudest = [log_power(samples, start, min(start + MEL_CHUNK, frames)).amax(dim=0).numpy() for start in starts]
+    loudest = []
+    for start in range(0, frames, MEL_CHUNK):
+        stop_point()
+        loudest.append(log_power(samples, start, min(start + MEL_CHUNK, frames)).amax(dim=0).numpy())
     # The 95th percentile over time finds the loud parts of speech among pauses, but not a single click.
     level = float(np.percentile(np.concatenate(loudest), 95))
     return min(SPEECH_LEVEL - level, MAX_GAIN)
@@ -196,6 +199,7 @@ class SpeechEncoder(nn.Module):
             hidden = hidden + network.embed_positions.weight[: hidden.shape[1]]
         states = [hidden]
         for layer in network.layers:
+            stop_point()
             hidden = layer(hidden, None)
             states.append(hidden)
         return torch.stack([state.float() for state in states], dim=2)

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from models.checkpoint import load_checked
 from models.temporal_encoder import STEP_RATE
 from utils.helpers import InputError
+from utils.stages import stop_point
 
 SAMPLE_RATE = 16000
 BLOCK, CONTEXT = 512, 64  # samples
@@ -80,6 +81,7 @@ class VoiceActivity(nn.Module):
         samples = F.pad(samples, (CONTEXT, -len(samples) % BLOCK))
         state, parts = None, []
         for part in samples.unfold(0, CONTEXT + BLOCK, BLOCK).split(BLOCKS_AT_ONCE):
+            stop_point()
             chances, state = self.listen(part, state)
             parts.append(chances)
         return torch.cat(parts)

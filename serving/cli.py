@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
 import time
 import traceback
@@ -20,11 +19,12 @@ from options import CODECS, FITS, RESTS, Options, check_inputs
 from serving.spoken_text import describe_voice, list_voices, read_text
 from utils.config import Config, InferenceConfig, load_config
 from utils.helpers import InputError, parse_seconds, resolve_device
+from utils.stopping import Stopped, stop_requested
 
 if TYPE_CHECKING:
     from pipeline import Summary
 
-OK, UNEXPECTED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+OK, UNEXPECTED, BAD_INPUT = 0, 1, 2
 CONFIG = Path(__file__).resolve().parent.parent / "model_config.yaml"
 
 _DESCRIPTION = """\
@@ -44,7 +44,8 @@ examples:
   The sound is longer than the video: start the video again instead of playing it back and forth:
     python app.py --mode cli --video talk.mp4 --audio long.wav --output result.mp4 --fit loop
 
-exit codes: 0 done, 1 unexpected error, 2 an input or option cannot be used, 130 stopped with Ctrl-C.
+exit codes: 0 done, 1 unexpected error, 2 an input or option cannot be used, 130 stopped with
+Ctrl-C, 143 by SIGTERM.
 Whatever happens, the output file appears under its name only when it is complete."""
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -54,10 +55,9 @@ def main(argv: Sequence[str]) -> int:
     """Run the command line with these arguments (without the program's name).
 
     Returns:
-        0 done, 1 unexpected error, 2 an input or option cannot be used, 130 stopped by the user.
+        0 done, 1 unexpected error, 2 an input or option cannot be used.
     """
     debug = "--debug" in argv
-    previous = signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         arguments = _parse(argv)
         print(_list_faces(arguments) if arguments.list_faces is not None else describe(_run(arguments)))
@@ -65,17 +65,14 @@ def main(argv: Sequence[str]) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt:
-        print("Stopped; no output was written.", file=sys.stderr)
-        return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last line of defence: a sentence instead of a trace
+        if stop_requested():  # libraries turn it into errors of their own
+            raise Stopped from error
         if debug:
             traceback.print_exc()
         hint = "" if debug else " Run the same command with --debug for details."
         print(f"unexpected error: {type(error).__name__}: {error}.{hint}", file=sys.stderr)
         return UNEXPECTED
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -301,17 +298,13 @@ def _options(arguments: argparse.Namespace, config: Config) -> Options:
     return Options(**chosen, fit=arguments.fit, rest=arguments.rest, face=arguments.face, codec=arguments.codec)
 
 
-def _as_interrupt(signal_number: int, frame: object) -> None:
-    """A polite kill cleans up as Ctrl-C does."""
-    raise KeyboardInterrupt
-
-
 class Progress:
     """Shows how far the work is, on standard error: a bar on a terminal, now and then a line elsewhere."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
         self._bar: tqdm | None = None
+        self._done = 0
         self._started = self._shown = clock()
 
     def __enter__(self) -> Progress:
@@ -323,9 +316,11 @@ class Progress:
 
     def __call__(self, done: int, total: int | None) -> None:
         """Take note that `done` frames of `total` (None: unknown) are written."""
-        if done == 0:  # still adapting
+        if done == 0:  # what comes before the first frame does not count
             self._started = self._clock()
+        if done == self._done:
             return
+        self._done = done
         if sys.stderr.isatty():
             self._show_bar(done, total)
         elif self._clock() - self._shown >= _SECONDS_BETWEEN_LINES or done == total:

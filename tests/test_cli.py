@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -168,34 +165,6 @@ def test_unset_options_come_from_the_configuration(tmp_path: Path) -> None:
     assert options == Options(
         steps=config.inference.steps, guidance=config.inference.guidance, seed=config.inference.seed, crf=20
     )
-
-
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_ends_with_130_and_leaves_nothing(number: int, tiny_weights: Path, tmp_path: Path) -> None:
-    config = tiny_config(tmp_path, tiny_weights)
-    video = footage.make_video(tmp_path / "video.mp4", 1.0, size=(160, 160))
-    audio = footage.make_sound(tmp_path / "long.wav", 60.0)
-    results = tmp_path / "results"
-    results.mkdir()
-    command = [sys.executable, "app.py", "--video", video, "--audio", audio, "--output", results / "out.mp4"]
-    process = subprocess.Popen(
-        [*map(str, command), "--config", str(config)],
-        cwd=REPO,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell that runs the tests in the background makes them, and us, ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    deadline = time.monotonic() + 120
-    while not any(results.iterdir()) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert process.poll() is None, process.stderr.read()
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Stopped" in err and "Traceback" not in err
-    assert not any(results.iterdir())
 
 
 def test_help_and_refusals_do_not_load_the_large_libraries(tmp_path: Path) -> None:

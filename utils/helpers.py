@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import re
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from utils.stopping import removed_at_the_end
+
 if TYPE_CHECKING:
     import torch
+
+
+_NO_TEMPORARY = "Cannot make a temporary folder ({}); set TMPDIR to a folder with some space."
 
 
 class InputError(ValueError):
@@ -44,9 +50,7 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(target)
     if target.is_dir():
         raise InputError(f"Cannot write {target}: it is a folder; give the name of a file.")
-    temporary = target.with_name(f".tmp-{uuid.uuid4().hex}{target.suffix}")
-    # The file is made inside the block that removes it: Ctrl-C may come at any moment.
-    try:
+    with removed_at_the_end(target.with_name(f".tmp-{uuid.uuid4().hex}{target.suffix}")) as temporary:
         _make_empty(temporary)
         yield temporary
         # Until it is complete only the owner may read it; results should follow the user's umask.
@@ -54,9 +58,25 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
         temporary.replace(target)
-    finally:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            temporary.unlink()
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A new folder, that only its owner may enter, in the system's place for such; removed when the block ends.
+
+    Raises:
+        InputError: there is no such place, or it is full.
+    """
+    try:
+        place = Path(tempfile.gettempdir())
+    except OSError as error:
+        raise InputError(_NO_TEMPORARY.format(error.strerror)) from error
+    with removed_at_the_end(place / f"lipsync-{uuid.uuid4().hex}") as folder:
+        try:
+            folder.mkdir(mode=0o700)
+        except OSError as error:
+            raise InputError(_NO_TEMPORARY.format(error.strerror)) from error
+        yield folder
 
 
 def _make_empty(path: Path) -> None:

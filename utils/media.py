@@ -19,6 +19,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from utils.helpers import InputError
+from utils.stages import stop_point
 
 _AnyStream = TypeVar("_AnyStream", VideoStream, AudioStream)
 
@@ -179,6 +180,7 @@ def packets(container: InputContainer, stream: VideoStream | AudioStream) -> Ite
     """
     found = container.demux(stream)
     while True:
+        stop_point()
         try:
             packet = next(found, None)
         except av.FFmpegError as error:

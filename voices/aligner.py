@@ -8,6 +8,7 @@ import numpy as np
 
 from models.phonemes import SILENCE, STEPS_PER_SECOND, SYMBOLS, Phoneme
 from utils.helpers import InputError
+from utils.stages import stop_point
 
 # States that are followed at a time, about 40 s of speech to each side of the best path: an hour must fit in memory.
 _BAND = 2048
@@ -54,6 +55,7 @@ def _best_path(scores: np.ndarray, states: np.ndarray) -> np.ndarray:
     total = np.full(width, -np.inf, np.float32)
     total[:2] = scores[0, states[:2]]
     for t in range(1, steps):
+        stop_point()
         starts[t] = _band_start(starts[t - 1], total, t, steps, len(states))
         total, moves[t] = _advance(total, int(starts[t] - starts[t - 1]), states[starts[t] :][:width])
         total += scores[t, states[starts[t] :][:width]]

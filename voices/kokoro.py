@@ -25,6 +25,7 @@ from safetensors.numpy import load_file
 
 from models.phonemes import Phoneme, share_time, split_ipa
 from utils.helpers import InputError
+from utils.stages import when_stopped
 from voices.base import Speech, Voice, VoiceEngine
 from voices.espeak import tied_ipa
 from voices.japanese import japanese_ipa
@@ -138,11 +139,19 @@ class KokoroEngine(VoiceEngine):
             "style": styles[min(len(tokens), len(styles)) - 1][None].astype(np.float32),
             "speed": np.array([speed], np.float32),
         }
-        sound, durations = self._session.run(["audio", _DURATIONS], inputs)
+        sound, durations = self._run(inputs)
         sound = np.clip(sound.ravel(), -1, 1).astype(np.float32)
         times = np.concatenate([[0.0], np.cumsum(durations.ravel()[: len(numbers)])]) * FRAME / RATE
         times = np.maximum(times - _LEAD_S, 0.0).tolist()
         return _trimmed(sound, _timed([" ", *tokens, " "], times, sound))
+
+    def _run(self, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """A long sentence takes seconds; it can be given up in the middle."""
+        import onnxruntime
+
+        session, options = self._session, onnxruntime.RunOptions()
+        with when_stopped(lambda: setattr(options, "terminate", True)):
+            return session.run(["audio", _DURATIONS], inputs, options)
 
     @cached_property
     def _vocabulary(self) -> dict[str, int]:
