@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tqdm import tqdm
 
 from face_list import face_lines, list_faces
-from language_processor import LanguageProcessor, SpokenText
-from options import CODECS, FITS, RESTS, Options, check_inputs
-from serving.spoken_text import describe_voice, list_voices, read_text
+from language_processor import SpokenText
+from options import CODECS, FITS, RESTS, Options
+from serving.batch import Columns, Finished, Outcome, check_files, read_rows, run_batch
+from serving.making import Maker, VideoJob
+from serving.spoken_text import list_voices, read_text
 from utils.config import Config, InferenceConfig, load_config
-from utils.helpers import InputError, parse_seconds, resolve_device
+from utils.helpers import InputError, parse_seconds
 from utils.stopping import Stopped, stop_requested
 
 if TYPE_CHECKING:
@@ -44,24 +45,28 @@ examples:
   The sound is longer than the video: start the video again instead of playing it back and forth:
     python app.py --mode cli --video talk.mp4 --audio long.wav --output result.mp4 --fit loop
 
-exit codes: 0 done, 1 unexpected error, 2 an input or option cannot be used, 130 stopped with
+exit codes: 0 done, 1 unexpected error (or failed rows of a list), 2 an input or option cannot be used, 130 stopped with
 Ctrl-C, 143 by SIGTERM.
 Whatever happens, the output file appears under its name only when it is complete."""
 
 _SECONDS_BETWEEN_LINES = 10.0
+_OF_ONE_JOB = ("video", "audio", "output", "text", "text_file", "list_faces")
+_OF_ALL_ROWS = (
+    "help", "mode", "batch", "overwrite", "list_faces", "list_voices", "device", "config", "weights", "debug"
+)  # fmt: skip
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line with these arguments (without the program's name).
 
     Returns:
-        0 done, 1 unexpected error, 2 an input or option cannot be used.
+        0 done, 1 unexpected error or failed rows of a list, 2 an input or option cannot be used.
     """
     debug = "--debug" in argv
     try:
-        arguments = _parse(argv)
-        print(_list_faces(arguments) if arguments.list_faces is not None else describe(_run(arguments)))
-        return OK
+        text, code = _answer(argv)
+        print(text)
+        return code
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -75,12 +80,26 @@ def main(argv: Sequence[str]) -> int:
         return UNEXPECTED
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
+def _answer(argv: Sequence[str]) -> tuple[str, int]:
+    """Do what the arguments ask for; returns what to print, and the exit code."""
     parser = build_parser(load_config(CONFIG).inference)
     arguments = parser.parse_args(argv)
-    if arguments.output is None and arguments.list_faces is None:
-        parser.error("the following arguments are required: --output")
-    return arguments
+    if arguments.batch is not None:
+        outcome = _run_batch(_RowParser(parents=[parser], add_help=False, allow_abbrev=False), arguments, argv)
+        return outcome.describe(), UNEXPECTED if outcome.failures else OK
+    missing = [name for name in ("video", "output") if getattr(arguments, name) is None]
+    if arguments.list_faces is not None and arguments.video is not None:
+        return _list_faces(arguments), OK
+    if missing:
+        parser.error("the following arguments are required: " + ", ".join(f"--{name}" for name in missing))
+    return describe(_run(arguments)), OK
+
+
+class _RowParser(argparse.ArgumentParser):
+    """The same parser, for the rows of a list: what is wrong is an InputError."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}.")
 
 
 def build_parser(defaults: InferenceConfig) -> argparse.ArgumentParser:
@@ -99,6 +118,7 @@ def build_parser(defaults: InferenceConfig) -> argparse.ArgumentParser:
         help="cli: this; each of the others has its own --help",
     )
     _add_files(parser)
+    _add_batch(parser)
     _add_text(parser)
     _add_quality(parser, defaults)
     _add_choices(parser, defaults)
@@ -108,7 +128,7 @@ def build_parser(defaults: InferenceConfig) -> argparse.ArgumentParser:
 
 def _add_files(parser: argparse.ArgumentParser) -> None:
     files = parser.add_argument_group("files (video, output, and a sound or a text are needed)")
-    files.add_argument("--video", type=Path, required=True, help="video with a face, or a portrait picture")
+    files.add_argument("--video", type=Path, help="video with a face, or a portrait picture")
     files.add_argument("--audio", type=Path, help="sound file (or a video with sound) that is to be spoken")
     files.add_argument("--output", type=Path, help="video to write: .mp4, .mov, .mkv or .webm")
     files.add_argument(
@@ -120,6 +140,18 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         help="make no video, but write a numbered picture of all its faces (default: VIDEO_faces.png in the current "
         "folder), and show what to give to --face for each of them",
     )
+
+
+def _add_batch(parser: argparse.ArgumentParser) -> None:
+    batch = parser.add_argument_group("many videos")
+    batch.add_argument(
+        "--batch",
+        type=Path,
+        metavar="CSV",
+        help="make all videos of a list; its columns are named like the options: video, audio or text, lang, output, "
+        "face, ... What is finished is not made again",
+    )
+    batch.add_argument("--overwrite", action="store_true", help="make finished videos of the list again")
 
 
 def _add_text(parser: argparse.ArgumentParser) -> None:
@@ -143,7 +175,7 @@ class _ListVoices(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: Any) -> None:
-        print(list_voices(_language_processor(_configured(namespace))))
+        print(list_voices(_maker(namespace, _configured(namespace)).processor))
         parser.exit()
 
 
@@ -233,22 +265,62 @@ def _list_faces(arguments: argparse.Namespace) -> str:
 
 def _run(arguments: argparse.Namespace) -> Summary:
     config = _configured(arguments)
-    options = _options(arguments, config)
-    spoken = _spoken_text(arguments)
-    # Before any sound is made and the networks are loaded.
-    check_inputs(arguments.video, arguments.audio, arguments.output, options, config.media)
-    processor = _checked_processor(arguments, spoken, config)
-    from pipeline import LipSyncPipeline  # loads large libraries, which takes seconds
-
-    logging.getLogger("diffusers").setLevel(logging.ERROR)  # its hints are for developers; loading it resets the level
-    pipeline = LipSyncPipeline.load(config, resolve_device(arguments.device), processor)
-    if options.adapt:
-        print(f"Adapting to the person, at most {options.adapt:g} s.", file=sys.stderr, flush=True)
-    subtitles = arguments.output.with_suffix(".srt") if arguments.srt else None
+    job = _job(arguments, config)
     with Progress() as progress:
-        return pipeline.run(
-            arguments.video, arguments.audio, arguments.output, options, progress, text=spoken, subtitles=subtitles
-        )
+        return _maker(arguments, config).make(job, progress)
+
+
+def _run_batch(parser: argparse.ArgumentParser, arguments: argparse.Namespace, argv: Sequence[str]) -> Outcome:
+    """Make all rows of a list. Everything that the list itself has wrong is said before any work."""
+    named = [name for name in _OF_ONE_JOB if getattr(arguments, name) is not None]
+    if named:
+        option = "--" + named[0].replace("_", "-")
+        raise InputError(f"With --batch the files and texts come from the list; leave {option} out.")
+    config, table = _configured(arguments), arguments.batch
+    columns, jobs = _columns(parser), []
+    for row in read_rows(table, columns):
+        try:
+            for name in ("video", "output"):
+                if name not in row.cells:
+                    raise InputError(f"there is nothing in the column {name}.")
+            row_arguments = parser.parse_args([*argv, *columns.arguments(row, table.parent)])
+            job = _job(row_arguments, config)
+            job.options.check()
+        except InputError as error:
+            raise InputError(f"{table}, line {row.line}: {error}") from error
+        jobs.append((row, job))
+    check_files(jobs)
+    maker = _maker(arguments, config)
+
+    def make(job: VideoJob) -> Summary:
+        with Progress() as progress:
+            summary = maker.make(job, progress)
+        print(describe(summary), flush=True)
+        return summary
+
+    return run_batch(jobs, Finished(table, forget=arguments.overwrite), make, arguments.debug)
+
+
+def _columns(parser: argparse.ArgumentParser) -> Columns:
+    """The options that may differ from row to row."""
+    actions = [action for action in parser._actions if action.dest not in _OF_ALL_ROWS]
+    switches = {action.dest for action in actions if action.nargs == 0}
+    return Columns(frozenset({action.dest for action in actions} - switches), frozenset(switches))
+
+
+def _job(arguments: argparse.Namespace, config: Config) -> VideoJob:
+    return VideoJob(
+        arguments.video,
+        arguments.audio,
+        arguments.output,
+        _options(arguments, config),
+        _spoken_text(arguments),
+        arguments.output.with_suffix(".srt") if arguments.srt else None,
+    )
+
+
+def _maker(arguments: argparse.Namespace, config: Config) -> Maker:
+    return Maker(config, arguments.device, CONFIG.parent / config.inference.weights_dir)
 
 
 def _spoken_text(arguments: argparse.Namespace) -> SpokenText | None:
@@ -261,24 +333,6 @@ def _spoken_text(arguments: argparse.Namespace) -> SpokenText | None:
     if arguments.srt:
         raise InputError("Subtitles need the text: add --text or --text-file with what is said in the sound.")
     return None
-
-
-def _checked_processor(
-    arguments: argparse.Namespace, spoken: SpokenText | None, config: Config
-) -> LanguageProcessor | None:
-    """What speaks the text, once it is known that it can; says who will speak. None without a text."""
-    if spoken is None:
-        return None
-    processor = _language_processor(config)
-    voice = processor.choose(spoken.text, spoken.lang, spoken.voice, spoken.speed)
-    if arguments.audio is None:
-        print(describe_voice(voice, processor), file=sys.stderr, flush=True)
-    return processor
-
-
-def _language_processor(config: Config) -> LanguageProcessor:
-    weights = CONFIG.parent / config.inference.weights_dir
-    return LanguageProcessor(weights, weights / config.size / "phonemes", own=config.language.engines)
 
 
 def _configured(arguments: argparse.Namespace) -> Config:

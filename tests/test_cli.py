@@ -12,7 +12,7 @@ import pytest
 import app
 from options import Options
 from pipeline import Summary
-from serving import cli
+from serving import cli, making
 from tests import footage
 from tests.tiny_weights import tiny_config
 
@@ -129,7 +129,7 @@ def test_an_unexpected_error_is_a_sentence_with_a_hint(
     def broken(*_: object) -> None:
         raise RuntimeError("the moon fell down")
 
-    monkeypatch.setattr(cli, "check_inputs", broken)
+    monkeypatch.setattr(making, "check_inputs", broken)
     assert run(inputs) == 1
     err = capsys.readouterr().err
     assert "the moon fell down" in err and "--debug" in err and "Traceback" not in err
