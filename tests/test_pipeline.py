@@ -149,7 +149,8 @@ def test_hdr_stays_hdr_and_the_summary_says_so(lip_sync: LipSyncPipeline, tmp_pa
     video = footage.make_deep(tmp_path / "in.mp4", size=(320, 320), count=10, options={"x265-params": "log-level=none"})
     audio = footage.make_sound(tmp_path / "speech.wav", 0.4)
 
-    summary = lip_sync.run(video, audio, tmp_path / "out.mp4", FAST)
+    # The curve is only a tag here, so the picture looks odd; whether a mouth is covered cannot be told from it.
+    summary = lip_sync.run(video, audio, tmp_path / "out.mp4", replace(FAST, min_confidence=0.0))
 
     before, after = probe_video(video), probe_video(summary.output)
     assert (after.pix_fmt, after.colour) == (before.pix_fmt, before.colour) and after.is_hdr
