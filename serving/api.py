@@ -69,7 +69,7 @@ class ProblemView(BaseModel):
     type: str = Field(examples=["urn:lip-sync:bad-input"])
     title: str = Field(examples=["Unprocessable Content"])
     status: int = Field(examples=[422])
-    detail: str = Field(examples=["Give a sound file (audio_file) or a text (text_input)."])
+    detail: str = Field(examples=["Give a sound file (audio_file), a text (text_input), or both."])
 
 
 class JobList(BaseModel):

@@ -309,13 +309,17 @@ def _columns(parser: argparse.ArgumentParser) -> Columns:
 
 
 def _job(arguments: argparse.Namespace, config: Config) -> VideoJob:
+    subtitles = arguments.output.with_suffix(".srt") if arguments.srt else None
+    text_file = arguments.text_file
+    if subtitles is not None and text_file is not None and subtitles.resolve() == text_file.resolve():
+        raise InputError(f"The subtitles would overwrite the text file {subtitles}; give the output another name.")
     return VideoJob(
         arguments.video,
         arguments.audio,
         arguments.output,
         _options(arguments, config),
         _spoken_text(arguments),
-        arguments.output.with_suffix(".srt") if arguments.srt else None,
+        subtitles,
     )
 
 

@@ -59,7 +59,9 @@ class JobForm(create_model("OptionFields", **_option_fields())):
 
     model_config = ConfigDict(extra="forbid")
 
-    text_input: str | None = Field(None, description="text to speak, instead of audio_file", examples=["Good morning!"])
+    text_input: str | None = Field(
+        None, description="text to speak; with audio_file: what that sound says", examples=["Good morning!"]
+    )
     lang: str = Field("auto", max_length=20, description="language of the text, see /languages", examples=["en"])
     voice: str | None = Field(None, max_length=100, description="who speaks the text, see /voices")
     speed: float = Field(1.0, ge=0.5, le=2.0, description="tempo of the spoken text, 1 = as usual")

@@ -73,7 +73,7 @@ class Intake:
         speech = {"text": fields.text_input, "lang": fields.lang, "voice": fields.voice, "speed": fields.speed}
         return self._service.submit(
             Submission(
-                request={"options": asdict(options), **(speech if audio is None else {})},
+                request={"options": asdict(options), **(speech if fields.text_input is not None else {})},
                 files={FILES[name]: path for name, path in form.files.items()},
                 owner=owner,
                 idempotency_key=idempotency_key,
@@ -84,11 +84,11 @@ class Intake:
     def _check(self, fields: JobForm, video: Path | None, audio: Path | None, options: Options) -> None:
         if video is None:
             raise InputError("Give a video with a face, or a portrait picture (video_file).")
-        if (audio is None) == (fields.text_input is None):
-            raise InputError("Give a sound file (audio_file) or a text (text_input), one of them.")
+        if audio is None and fields.text_input is None:
+            raise InputError("Give a sound file (audio_file), a text (text_input), or both.")
         if fields.webhook_url is not None:
             check_webhook(fields.webhook_url, self._service.config.webhook_origins)
-        if audio is None:
+        if fields.text_input is not None:
             self._check_text(fields)
         output = video.with_name(f"output{options.suffix}")
         check_inputs(video, audio, output, options, self._service.config.media)

@@ -204,7 +204,6 @@ BAD_FIELDS = {
     "webhook_url": "http://169.254.169.254/",
     "adapt": "soon",
     "nonsense": "1",
-    "text_input": "Hello",  # together with a sound
 }
 
 
@@ -517,6 +516,13 @@ def test_languages_and_voices_fit_together(client: TestClient, voices: list[dict
     assert {language["code"] for language in languages} == {voice["language"] for voice in voices}
     english = client.get("/voices", params={"lang": "EN"}).json()
     assert english[0]["name"] == languages[0]["default_voice"] and {voice["language"] for voice in english} == {"en"}
+
+
+@pytest.mark.usefixtures("voices")
+def test_a_sound_and_what_it_says(client: TestClient, service: JobService, form: dict[str, Any]) -> None:
+    assert client.post("/jobs", files=form, data={"text_input": "Hello.", "lang": "en"}).status_code == 202
+    job = service.take()
+    assert (job.request["text"], job.request["lang"]) == ("Hello.", "en") and set(job.inputs) == {"video", "audio"}
 
 
 @pytest.mark.usefixtures("voices")

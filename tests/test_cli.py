@@ -176,3 +176,11 @@ def test_help_and_refusals_do_not_load_the_large_libraries(tmp_path: Path) -> No
     for arguments in (["--help"], ["--video", "none.mp4", "--audio", "none.wav", "--output", str(tmp_path / "o.mp4")]):
         done = subprocess.run([sys.executable, "-c", script, *arguments], cwd=REPO, capture_output=True, check=False)
         assert done.returncode == 0, done.stdout
+
+
+def test_subtitles_do_not_overwrite_the_text(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = tmp_path / "said.srt"
+    text.write_text("Hello.")
+    files = [f"--video={inputs / 'video.mp4'}", f"--text-file={text}", f"--output={tmp_path / 'said.mp4'}"]
+    assert app.main(["--mode", "cli", *files, "--srt"]) == 2
+    assert "overwrite the text file" in capsys.readouterr().err and text.read_text() == "Hello."
