@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,19 @@ def lite_weights() -> Path:
     if not (folder / "generator" / "config.json").is_file():
         pytest.skip(f"no trained weights at {folder}: run `make train-lite`")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate() -> Iterator[None]:
+    """Accelerate keeps one state per process; every test is a process of its own in this respect."""
+    _forget_accelerate()
+    yield
+    _forget_accelerate()
+
+
+def _forget_accelerate() -> None:
+    if (state := sys.modules.get("accelerate.state")) is not None:  # it takes seconds to load
+        state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="session")

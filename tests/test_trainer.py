@@ -7,12 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 
 from models.autoencoder import MouthAutoencoder
 from tests.conftest import REPO
@@ -27,14 +25,6 @@ OFTEN = ("--set", "training.common.checkpoint_every_s=0.0001")
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_processed(tmp_path_factory.mktemp("processed"), people=2, clips=2, frames=24)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerate() -> Iterator[None]:
-    """Accelerate keeps one state per process; every test is a process of its own in this respect."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def train(data: Path, output: Path, *extra: str, stage: str = "autoencoder") -> int:

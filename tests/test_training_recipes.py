@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from torch import nn
 
 from data import preprocess
@@ -67,7 +66,6 @@ def test_the_recipe_trains_every_stage() -> None:
 def test_dry_run(
     command: str, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    AcceleratorState._reset_state(reset_partial_state=True)
     monkeypatch.chdir(workplace)
     arguments = shlex.split(command)
     assert main([*arguments[arguments.index("trainer.py") + 1 :], "--device", "cpu", "--dry-run"]) == 0
