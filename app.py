@@ -14,7 +14,12 @@ from collections.abc import Sequence  # noqa: E402
 
 from utils.stopping import StopSignals, end_process  # noqa: E402
 
-_MODES = {"web": "serving.web", "cli": "serving.cli", "api": "serving.server", "worker": "serving.worker"}
+_MODES = {
+    "cli": "serving.cli.command",
+    "web": "serving.page.web",
+    "api": "serving.http.server",
+    "worker": "serving.jobs.worker",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -31,8 +31,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, this file sees benchmarks/ only
 
-from options import Options  # noqa: E402
 from pipeline import LipSyncPipeline, Summary  # noqa: E402
+from pipeline.options import Options  # noqa: E402
 from utils.config import Config, load_config  # noqa: E402
 from utils.helpers import InputError, resolve_device  # noqa: E402
 

@@ -23,13 +23,13 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # run as a script, this file sees benchmarks/ only
 
-import pipeline  # noqa: E402
+import pipeline.lip_sync as pipeline  # noqa: E402
 from audio_processor import load_audio  # noqa: E402
 from evaluation.reading import find_place, read  # noqa: E402
 from evaluation.sync import Judge  # noqa: E402
 from latent_diffusion import pixel_mask  # noqa: E402
-from options import Options  # noqa: E402
 from pipeline import LipSyncPipeline  # noqa: E402
+from pipeline.options import Options  # noqa: E402
 from utils.config import Config, load_config  # noqa: E402
 
 _PRECISIONS = ("latent_diffusion", "models.networks", "models.audio_encoder")

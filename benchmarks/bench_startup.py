@@ -22,7 +22,7 @@ import sys, time
 from pathlib import Path
 started = float(sys.argv[1])
 said = lambda what: print(f"{what}: {time.time() - started:.2f} s", flush=True)
-from options import Options, check_inputs
+from pipeline.options import Options, check_inputs
 from utils.config import load_config
 config, (video, audio, output) = load_config("model_config.yaml"), map(Path, sys.argv[2:])
 check_inputs(video, audio, output, Options(), config.media)
@@ -32,7 +32,7 @@ from utils.helpers import resolve_device
 said("libraries loaded")
 pipeline = LipSyncPipeline.load(config, resolve_device("auto"))
 said("networks loaded")
-import pipeline as module
+import pipeline.lip_sync as module
 fitted, first = module.fitted_frames, []
 def watched(*arguments):
     for frame in fitted(*arguments):

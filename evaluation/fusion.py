@@ -41,8 +41,8 @@ from models.checkpoint import load_pretrained
 from models.phoneme_recogniser import PhonemeRecogniser
 from models.phonemes import SILENCE, Phoneme, phoneme_track
 from models.voice_activity import VoiceActivity
-from options import Options
 from pipeline import LipSyncPipeline
+from pipeline.options import Options
 from training.fusion import load_speech
 from training.speech import clip_resting, clip_shape
 from utils.config import Config, load_config

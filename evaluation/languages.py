@@ -39,8 +39,8 @@ from faces.mouth_shape import CLOSED_PART, NUM_POINTS, RESTING_OPENING_PX, SHAPE
 from language_processor import LANGUAGES, LanguageProcessor, SpokenText
 from latent_diffusion import LipSyncModel
 from models.phonemes import BILABIALS, STEPS_PER_SECOND, VOWELS, Phoneme, lip_closure
-from options import Options
 from pipeline import LipSyncPipeline
+from pipeline.options import Options
 from training.speech import clip_resting
 from utils.config import Config, load_config
 from utils.helpers import InputError, atomic_path, resolve_device

@@ -28,8 +28,8 @@ from evaluation.features import FaceDescriptor, ImageFeatures, check_packages
 from evaluation.reading import MIN_FRAMES, Place, Reading, find_place, read
 from evaluation.scores import REAL, Compared, Networks, Sound, Version, compare
 from evaluation.sync import Judge, PublicJudge
-from options import Options
 from pipeline import LipSyncPipeline
+from pipeline.options import Options
 from utils.config import Config
 from utils.helpers import InputError, resolve_device
 

@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # run as a script, this file sees examples/ only
 
 from audio_processor import SAMPLE_RATE, load_audio  # noqa: E402
-from options import Options  # noqa: E402
 from pipeline import LipSyncPipeline, LiveFrame  # noqa: E402
+from pipeline.options import Options  # noqa: E402
 from utils.config import load_config  # noqa: E402
 from utils.helpers import InputError, resolve_device  # noqa: E402
 from video_processor import VideoReader, fitted_frames  # noqa: E402

@@ -11,9 +11,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from serving.job_store import Job
-from serving.jobs import INCOMING, JOBS, WORK, JobService, Submission, open_queue, open_store
-from serving.storage import JobFiles
+from serving.jobs.jobs import INCOMING, JOBS, WORK, JobService, Submission, open_queue, open_store
+from serving.jobs.storage import JobFiles
+from serving.jobs.store import Job
 from utils.config import ServiceConfig, load_config
 
 REPO = Path(__file__).resolve().parent.parent

@@ -11,11 +11,6 @@ import pytest
 import torch
 
 import app
-from adaptation import Budget, Change, Skipped, adapt, learning, picture, speech
-from adaptation.parts import Heard
-from adaptation.picture import Lessons, Quality, fit_picture
-from adaptation.sound import listen, own_sync
-from adaptation.speech import hidden_reader, ridge_layer
 from audio_processor import load_audio
 from faces.alignment import STABLE, TEMPLATE
 from faces.footage import FPS, Footage, collect_footage, frames_at_25, spread_parts
@@ -24,8 +19,13 @@ from faces.mouth_windows import MouthFrame
 from latent_diffusion import LipSyncModel
 from models.speech_track import SpeechTrack
 from models.syncnet import SyncNetV2, SyncResult
-from options import Options
 from pipeline import LipSyncPipeline
+from pipeline.adaptation import Budget, Change, Skipped, adapt, learning, picture, speech
+from pipeline.adaptation.parts import Heard
+from pipeline.adaptation.picture import Lessons, Quality, fit_picture
+from pipeline.adaptation.sound import listen, own_sync
+from pipeline.adaptation.speech import hidden_reader, ridge_layer
+from pipeline.options import Options
 from tests import footage as films
 from tests.tiny_weights import tiny_config, write_tiny_weights
 from utils.config import Config, load_config
@@ -414,6 +414,6 @@ def test_a_real_person_is_adapted_to_and_foreign_sound_is_noticed(
     assert summary.adaptation.skipped is None or "did not help" in summary.adaptation.skipped
 
     other = load_audio(REPO / "examples" / "speech.wav")
-    monkeypatch.setattr("pipeline._own_sound", lambda *_: np.resize(other, 160000))
+    monkeypatch.setattr("pipeline.lip_sync._own_sound", lambda *_: np.resize(other, 160000))
     summary = run(lip_sync, video)
     assert "does not fit its picture" in summary.adaptation.skipped

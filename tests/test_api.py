@@ -19,12 +19,12 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from serving.api import Access, create_app
-from serving.intake import Intake
-from serving.jobs import JobService
+from serving.http.api import Access, create_app
+from serving.http.intake import Intake
+from serving.http.security import ApiKeys, is_loopback, new_key
+from serving.http.speech import Speaker
+from serving.jobs.jobs import JobService
 from serving.logs import JsonFormatter
-from serving.security import ApiKeys, is_loopback, new_key
-from serving.speech import Speaker
 from tests import footage
 from tests.service import REPO, make_service, redis_server, result_file, service_config, stored_files, wait_for
 from utils.config import load_config

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.webhooks import signature
+from serving.jobs.webhooks import signature
 from tests.server import running
 from tests.service import REPO
 
@@ -57,7 +57,7 @@ def copied(command: list[str], folder: Path) -> str:
 
 
 def test_every_call_is_shown_in_both_languages() -> None:
-    from serving.api import _ROUTER
+    from serving.http.api import _ROUTER
 
     shell, program = "\n".join(blocks("bash")), "\n".join(blocks("python"))
     for path in {route.path for route in _ROUTER.routes}:

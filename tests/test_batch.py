@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import app
-from serving.batch import Columns, read_rows
+from serving.cli.batch import Columns, read_rows
 from tests import footage
 from tests.tiny_weights import tiny_config
 from utils.helpers import InputError

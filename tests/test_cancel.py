@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from language_processor import SpokenText
-from options import Options
 from pipeline import LipSyncPipeline
+from pipeline.options import Options
 from tests import footage
 from tests.tiny_weights import tiny_config
 from utils.config import load_config

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 import app
-from options import Options
 from pipeline import Summary
-from serving import cli, making
+from pipeline.options import Options
+from serving.cli import command as cli
+from serving.cli import making
 from tests import footage
 from tests.tiny_weights import tiny_config
 

@@ -15,9 +15,9 @@ import pytest
 import yaml
 from starlette.routing import Match
 
-from serving.api import _ROUTER
-from serving.server import build_parser
-from serving.setup import worker_parser
+from serving.http.api import _ROUTER
+from serving.http.server import build_parser
+from serving.jobs.setup import worker_parser
 
 REPO = Path(__file__).resolve().parent.parent
 DOCUMENT = (REPO / "docs" / "api.md").read_text(encoding="utf-8")
@@ -91,7 +91,7 @@ def test_documented_calls_exist(line: str) -> None:
 
 
 def test_the_document_names_every_field() -> None:
-    from serving.forms import FILES, JobForm
+    from serving.http.forms import FILES, JobForm
 
     table = DOCUMENT[DOCUMENT.index("## Fields") : DOCUMENT.index("## Refusals")]
     assert {*FILES, *JobForm.model_fields} <= set(re.findall(r"`(\w+)`", table))

@@ -11,8 +11,8 @@ import pytest
 from skimage import data as pictures
 
 import app
-from face_list import face_lines, list_faces
 from faces.choice import FaceChoice
+from pipeline.face_list import face_lines, list_faces
 from tests import footage
 from utils.config import load_config
 from utils.helpers import InputError

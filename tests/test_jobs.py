@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from serving.job_store import CANCELLED, DONE, EXPIRED, FAILED, QUEUED, RUNNING
-from serving.jobs import JobService
+from serving.jobs.jobs import JobService
+from serving.jobs.setup import hours
+from serving.jobs.storage import JobFiles
+from serving.jobs.store import CANCELLED, DONE, EXPIRED, FAILED, QUEUED, RUNNING
 from serving.problems import Problem
-from serving.setup import hours
-from serving.storage import JobFiles
 from tests.service import make_service, redis_server, result_file, service_config, stored_files, submit
 from utils.helpers import InputError
 

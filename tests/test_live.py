@@ -16,8 +16,8 @@ from audio_processor import load_audio
 from models.audio_encoder import SpeechEncoder
 from models.live_speech import LiveSpeech
 from models.voice_activity import VoiceActivity
-from options import Options
 from pipeline import LipSyncPipeline, LiveFrame
+from pipeline.options import Options
 from tests import footage
 from tests.conftest import REPO
 from tests.tiny_weights import tiny_config

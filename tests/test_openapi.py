@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from serving.security import new_key
+from serving.http.security import new_key
 from tests.server import FULL, Server, running
 from tests.service import REPO
 

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-import pipeline
+import pipeline.lip_sync as pipeline
 from faces.usable import AFTER_SPEECH, NO_FACE
 from language_processor import SpokenText
 from latent_diffusion import LipSyncModel
 from models.phonemes import SYMBOLS, Phoneme
-from options import Options
 from pipeline import LipSyncPipeline, Summary
+from pipeline.options import Options
 from tests import footage
 from tests.tiny_weights import tiny_config
 from utils.config import load_config

@@ -15,7 +15,7 @@ import torch
 
 from faces.choice import FaceChoice
 from pipeline import LipSyncPipeline, Options
-from planning import Planner, _source_time
+from pipeline.planning import Planner, _source_time
 from tests import footage
 from tests.tiny_weights import tiny_config
 from utils.config import load_config
@@ -72,7 +72,7 @@ def two_faces(right_from: int, count: int) -> list[np.ndarray]:
 
 def places(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
     """Where the patches of a run are (left edge, px; None: no patch), filled as it runs."""
-    import pipeline
+    import pipeline.lip_sync as pipeline
 
     given: list[float | None] = []
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preview import Preview, PreviewWriter
+from pipeline.preview import Preview, PreviewWriter
 from tests import footage
 from video_processor import VideoReader, VideoWriter, probe_video
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.provenance import SigningError, check_signing, sign
+from serving.jobs.provenance import SigningError, check_signing, sign
 from tests import footage
 from tests.service import service_config
 from utils.config import ServiceConfig

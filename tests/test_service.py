@@ -216,9 +216,9 @@ def test_jobs_survive_the_death_of_everything(media: Path, tmp_path: Path) -> No
 
 
 def test_what_listens_loads_no_networks() -> None:
-    code = "import sys, serving.web, serving.server, language_processor; print(sorted(sys.modules))"
+    code = "import sys, serving.page.web, serving.http.server, language_processor; print(sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, timeout=240)
-    assert "'serving.web'" in done.stdout, done.stderr
+    assert "'serving.page.web'" in done.stdout, done.stderr
     assert not re.findall(r"'(?:torch|diffusers|transformers)'", done.stdout)
 
 

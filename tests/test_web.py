@@ -21,12 +21,12 @@ from PIL import Image
 gr = pytest.importorskip("gradio", reason="gradio is not installed (requirements.txt)")
 
 from faces.detector import FaceDetector  # noqa: E402
-from serving.intake import Intake  # noqa: E402
-from serving.jobs import JobService, Submission  # noqa: E402
-from serving.page import Page  # noqa: E402
-from serving.page_files import PageFiles  # noqa: E402
-from serving.page_texts import EXAMPLE_TEXTS, TEXTS, duration, language_for, refusal  # noqa: E402
-from serving.speech import Speaker  # noqa: E402
+from serving.http.intake import Intake  # noqa: E402
+from serving.http.speech import Speaker  # noqa: E402
+from serving.jobs.jobs import JobService, Submission  # noqa: E402
+from serving.page.files import PageFiles  # noqa: E402
+from serving.page.page import Page  # noqa: E402
+from serving.page.texts import EXAMPLE_TEXTS, TEXTS, duration, language_for, refusal  # noqa: E402
 from tests import footage  # noqa: E402
 from tests.service import REPO, check_alive, free_port, make_service, result_file, service_config, wait_for  # noqa: E402
 from tests.tiny_weights import tiny_config  # noqa: E402

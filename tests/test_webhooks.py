@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from serving.jobs import JobService
+from serving.jobs.jobs import JobService
+from serving.jobs.webhooks import SECRET, Webhooks, check_webhook, open_socket, secret_from_environment
 from serving.problems import Problem
-from serving.webhooks import SECRET, Webhooks, check_webhook, open_socket, secret_from_environment
 from tests.service import make_service, result_file, service_config, submit
 from utils.helpers import InputError
 

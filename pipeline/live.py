@@ -1,0 +1,126 @@
+"""New mouths for frames while they arrive, with bounded delay: the base of live avatars.
+
+A frame comes out as soon as the frames and the sound that its mouth depends on have arrived, see `LiveSettings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from faces.compositor import composite
+from faces.mouth_windows import MouthFrame, mouth_windows
+from faces.person import Person, with_person_at_once
+from faces.tracker import FaceTracker
+from faces.usable import UsableFace
+from latent_diffusion import LipSyncModel
+from models.speech_track import STEPS_PER_SECOND
+from pipeline.drawing import DrawingSettings, Drawn, draw_mouths, render_mouths
+from utils.helpers import torch_threads
+from utils.stages import Stages
+
+
+@dataclass(frozen=True)
+class LiveFrame:
+    """A picture with its time.
+
+    Attributes:
+        image: uint8 RGB (H, W, 3).
+        time: seconds from the start of the sound, rising.
+    """
+
+    image: np.ndarray
+    time: float
+
+
+@dataclass(frozen=True)
+class LiveSettings:
+    """What a live frame waits for.
+
+    Attributes:
+        hop: frames that are drawn at once.
+        smoothing_ahead_s: how far the smoothing of the face's place looks ahead, seconds.
+        sound_ahead_s: sound after a frame that is heard before its mouth is drawn, seconds.
+        meeting_frames: frames of a shot that pass unchanged until the person is known.
+        fade_frames: frames over which the new mouth then fades in.
+        references: pictures of the person that are kept.
+        feather_px: softness of the pasted region's rim, px of the mouth window.
+    """
+
+    hop: int
+    smoothing_ahead_s: float
+    sound_ahead_s: float
+    meeting_frames: int
+    fade_frames: int
+    references: int
+    feather_px: float
+
+    def look_ahead(self, fps: float) -> float:
+        """Seconds: no frame waits for a frame or a sound that is later than this after it.
+
+        The last frame of a hop waits for the smoothing (whole frames) or the sound, the first one for the last one.
+        """
+        frames = np.ceil(self.smoothing_ahead_s * fps - 1e-6) / fps
+        sound = self.sound_ahead_s + 2 / STEPS_PER_SECOND  # whole steps, and the one within which the frame lies
+        return (self.hop - 1) / fps + max(float(frames), sound)
+
+
+def live_frames(
+    frames: Iterable[LiveFrame],
+    sound: Iterable[np.ndarray],
+    model: LipSyncModel,
+    tracker: FaceTracker,
+    usable: UsableFace,
+    drawing: DrawingSettings,
+    settings: LiveSettings,
+) -> Iterator[LiveFrame]:
+    """Every frame, in order, with its new mouth where the face can be used.
+
+    Leaving the iterator stops the work; a source of frames or sound that blocks is waited for.
+
+    Args:
+        frames: pictures of one size, in order.
+        sound: mono chunks at 16 kHz.
+        model, tracker, usable, drawing: as for a file.
+        settings: what a frame waits for.
+    """
+    speech = model.hear_live(sound, round(settings.sound_ahead_s * STEPS_PER_SECOND))
+    drawing = replace(drawing, hop=settings.hop)
+
+    def see(_: Iterator[Any]) -> Iterator[tuple[MouthFrame, Person | None]]:
+        mouths = mouth_windows(tracker.follow(frames), usable, ahead_s=settings.smoothing_ahead_s)
+        shape, count = model.mouth_shape, settings.meeting_frames
+        yield from with_person_at_once(mouths, shape, settings.references, count, settings.fade_frames)
+
+    def draw(seen: Iterator[tuple[MouthFrame, Person | None]]) -> Iterator[Drawn]:
+        yield from draw_mouths(seen, model, speech, drawing)
+
+    def finish(drawn: Iterator[Drawn]) -> Iterator[LiveFrame]:
+        for mouth, picture in render_mouths(drawn, model):
+            yield LiveFrame(_pasted(mouth, picture, settings.feather_px), mouth.time)
+
+    stages = Stages({"faces": see, "generate": draw, "finish": finish}, depth=2 * settings.hop)
+    alone = torch_threads(1) if model.is_accelerated else nullcontext()
+    with alone, stages as results:
+        yield from results
+
+
+def _pasted(mouth: MouthFrame, picture: np.ndarray | None, feather: float) -> np.ndarray:
+    """The frame's picture with the new mouth; the given one is not changed."""
+    image = mouth.frame.image
+    if picture is None:
+        return image
+    patch = composite(
+        mouth.size, picture, mouth.window, mouth.matrix, mouth.points, fade=mouth.fade, feather=feather
+    )
+    if patch is None:
+        return image
+    result = image.copy()
+    height, width = patch.alpha.shape
+    part = result[patch.y : patch.y + height, patch.x : patch.x + width]
+    part[:] = np.round(part + patch.alpha[..., None] * (patch.image.astype(np.float32) - part))
+    return result

@@ -1,0 +1,96 @@
+"""One video after another by loaded networks: what the command line does for one job and for a list of them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from language_processor import LanguageProcessor, SpokenText
+from pipeline.options import Options, check_inputs
+from serving.cli.spoken_text import describe_voice
+from utils.config import Config
+from utils.helpers import resolve_device
+
+if TYPE_CHECKING:
+    from pipeline import LipSyncPipeline, Summary
+
+
+@dataclass(frozen=True)
+class VideoJob:
+    """A video to make.
+
+    Attributes:
+        video: a video or a portrait.
+        audio: the new speech; None: the text is spoken.
+        output: the video to write.
+        options: choices.
+        spoken: the text; None where there is only a sound.
+        subtitles: an .srt file to write as well.
+    """
+
+    video: Path
+    audio: Path | None
+    output: Path
+    options: Options
+    spoken: SpokenText | None
+    subtitles: Path | None
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """The files that it reads."""
+        return (self.video,) if self.audio is None else (self.video, self.audio)
+
+
+class Maker:
+    """Makes videos; the networks are loaded when the first one is to be made.
+
+    Args:
+        config: the configuration.
+        device: name of the device that computes.
+        weights: folder of the trained weights.
+    """
+
+    def __init__(self, config: Config, device: str, weights: Path):
+        self._config = config
+        self._device = device
+        self._weights = weights
+
+    @cached_property
+    def processor(self) -> LanguageProcessor:
+        """What speaks texts."""
+        folder = self._weights / self._config.size / "phonemes"
+        return LanguageProcessor(self._weights, folder, own=self._config.language.engines)
+
+    @cached_property
+    def _pipeline(self) -> LipSyncPipeline:
+        from pipeline import LipSyncPipeline  # loads large libraries, which takes seconds
+
+        # Its hints are for developers; loading it resets the level.
+        logging.getLogger("diffusers").setLevel(logging.ERROR)
+        return LipSyncPipeline.load(self._config, resolve_device(self._device), self.processor)
+
+    def make(self, job: VideoJob, progress: Callable[[int, int | None], None]) -> Summary:
+        """Make one video, once it is known that nothing speaks against it.
+
+        Raises:
+            InputError: an input, an option or the text cannot be used.
+        """
+        check_inputs(job.video, job.audio, job.output, job.options, self._config.media)
+        if job.spoken is not None:
+            self._check_voice(job.spoken, job.audio is None)
+        pipeline = self._pipeline
+        if job.options.adapt:
+            print(f"Adapting to the person, at most {job.options.adapt:g} s.", file=sys.stderr, flush=True)
+        return pipeline.run(
+            job.video, job.audio, job.output, job.options, progress, text=job.spoken, subtitles=job.subtitles
+        )
+
+    def _check_voice(self, spoken: SpokenText, speaks: bool) -> None:
+        voice = self.processor.choose(spoken.text, spoken.lang, spoken.voice, spoken.speed)
+        if speaks:
+            print(describe_voice(voice, self.processor), file=sys.stderr, flush=True)

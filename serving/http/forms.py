@@ -1,0 +1,121 @@
+"""The form fields of a job: the command line's options, and the text to speak."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import fields
+from typing import Any, Literal, get_type_hints
+
+from pydantic import ConfigDict, Field, ValidationError, create_model
+
+from pipeline.options import CHOICES, RANGES, Options
+from serving.problems import bad_input
+from utils.config import InferenceConfig
+from utils.helpers import parse_seconds
+
+FILES = {"video_file": "video", "audio_file": "audio"}
+"""Fields that take files -> name of the file within a job."""
+
+_FILE_SCHEMAS = {
+    "video_file": {"type": "string", "format": "binary", "description": "video with a face, or a portrait picture"},
+    "audio_file": {
+        "type": "string",
+        "format": "binary",
+        "description": "sound file, or a video with sound, that is to be spoken; leave it out to have a text spoken",
+    },
+}
+
+
+_TIMES = ("adapt",)
+"""Options that may also be written as 60s or 1.5m."""
+_LONGEST = 200  # characters of an option that is a word
+
+
+def _descriptions() -> dict[str, str]:
+    """What each option means, as the class itself says."""
+    lines = re.split(r"^    (\w+): ", inspect.getdoc(Options).partition("Attributes:\n")[2], flags=re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in zip(lines[1::2], lines[2::2], strict=True)}
+
+
+def _option_fields() -> dict[str, Any]:
+    """A form field for each option of the pipeline, so that new ones appear by themselves."""
+    kinds, descriptions = get_type_hints(Options), _descriptions()
+    found: dict[str, Any] = {}
+    for name in (option.name for option in fields(Options)):
+        kind, limits = kinds[name], {}
+        if name in CHOICES:
+            kind = Literal[CHOICES[name]]
+        elif name in RANGES:
+            limits = dict(zip(("ge", "le"), RANGES[name], strict=True))
+        elif name in _TIMES or kind is str:
+            kind, limits = str, {"max_length": _LONGEST}
+        found[name] = kind | None, Field(None, description=descriptions[name], **limits)
+    return found
+
+
+class JobForm(create_model("OptionFields", **_option_fields())):
+    """Fields of a job besides its files. Options that are left out are taken from the server's configuration."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text_input: str | None = Field(
+        None, description="text to speak; with audio_file: what that sound says", examples=["Good morning!"]
+    )
+    lang: str = Field("auto", max_length=20, description="language of the text, see /languages", examples=["en"])
+    voice: str | None = Field(None, max_length=100, description="who speaks the text, see /voices")
+    speed: float = Field(1.0, ge=0.5, le=2.0, description="tempo of the spoken text, 1 = as usual")
+    webhook_url: str | None = Field(None, max_length=2000, description="called when the job is finished, if allowed")
+
+    def options(self, defaults: InferenceConfig) -> Options:
+        """What the pipeline is told; what is left open comes from the configuration.
+
+        Raises:
+            InputError: a value cannot be used.
+        """
+        values: dict[str, Any] = {}
+        for name in (field.name for field in fields(Options)):
+            given = getattr(self, name, None)
+            if given is None:
+                given = getattr(defaults, name, None)
+            if given is not None:
+                values[name] = parse_seconds(given) if isinstance(given, str) and name in _TIMES else given
+        options = Options(**values)
+        options.check()
+        return options
+
+
+def read_form(texts: dict[str, str]) -> JobForm:
+    """Check the texts of a form; empty ones count as left out.
+
+    Raises:
+        Problem: 422 that names the fields.
+    """
+    try:
+        return JobForm.model_validate({name: value for name, value in texts.items() if value != ""})
+    except ValidationError as error:
+        faults = [
+            {"field": ".".join(map(str, fault["loc"])), "message": fault["msg"]}
+            for fault in error.errors(include_url=False, include_input=False, include_context=False)
+        ]
+        first = faults[0]
+        raise bad_input(f"The field {first['field']!r} cannot be used: {first['message']}.", errors=faults) from error
+
+
+def openapi_body() -> dict[str, Any]:
+    """The form in the terms of OpenAPI."""
+    schema = JobForm.model_json_schema()
+    properties = {name: _given(field) for name, field in schema["properties"].items()}
+    schema["properties"] = _FILE_SCHEMAS | properties
+    schema["required"] = ["video_file"]
+    example = {"video_file": "@portrait.png", "audio_file": "@speech.wav", "steps": 2}
+    return {"required": True, "content": {"multipart/form-data": {"schema": schema, "example": example}}}
+
+
+def _given(field: dict[str, Any]) -> dict[str, Any]:
+    """A field as it is when it is there: in a form, nothing is null but left out."""
+    kinds = [kind for kind in field.pop("anyOf", []) if kind != {"type": "null"}]
+    if kinds:
+        del field["default"]
+        field |= kinds[0]
+    return field

@@ -1,0 +1,106 @@
+"""From a request to a job: upload, checks, and only then the queue."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from anyio import to_thread
+from starlette.requests import Request
+
+from pipeline.options import Options, check_inputs
+from serving.http.forms import FILES, JobForm, read_form
+from serving.http.speech import Speaker
+from serving.http.uploads import Form, receive_form
+from serving.jobs.jobs import INCOMING, JobService, Submission
+from serving.jobs.store import Job
+from serving.jobs.webhooks import check_webhook
+from serving.problems import bad_input
+from utils.config import InferenceConfig
+from utils.helpers import InputError
+
+
+class Intake:
+    """Takes jobs in.
+
+    Args:
+        service: where they go.
+        defaults: for options that a client leaves out.
+        speaker: speaks texts.
+    """
+
+    def __init__(self, service: JobService, defaults: InferenceConfig, speaker: Speaker):
+        self.speaker = speaker
+        self._service = service
+        self._defaults = defaults
+
+    async def take_in(self, request: Request, owner: str, idempotency_key: str | None = None) -> Job:
+        """Read a request's form and submit the job. Whatever goes wrong, nothing of it stays on the disk.
+
+        Args:
+            request: with a multipart form.
+            owner: whose job it will be.
+            idempotency_key: if the owner has a job with it already, that one is returned.
+
+        Raises:
+            Problem: the request is refused.
+        """
+        if idempotency_key is not None:
+            job = await to_thread.run_sync(self._service.store.find_key, owner, idempotency_key)
+            if job is not None:
+                return job
+        length = request.headers.get("content-length", "")
+        await to_thread.run_sync(self._service.check_room, owner, int(length) if length.isdecimal() else 0)
+        config = self._service.config
+        with tempfile.TemporaryDirectory(dir=config.data_dir / INCOMING, ignore_cleanup_errors=True) as folder:
+            form = await receive_form(request, Path(folder), FILES, config, self._service.has_disk)
+            return await to_thread.run_sync(self.submit, form, owner, idempotency_key)
+
+    def submit(self, form: Form, owner: str, idempotency_key: str | None = None) -> Job:
+        """Check a form and submit the job. The files are moved away.
+
+        Raises:
+            Problem: the form cannot be used, or there is no room.
+        """
+        fields = read_form(form.fields)
+        video, audio = (form.files.get(name) for name in FILES)
+        try:
+            options = fields.options(self._defaults)
+            self._check(fields, video, audio, options)
+        except InputError as error:
+            raise bad_input(_without_paths(str(error), form)) from error
+        speech = {"text": fields.text_input, "lang": fields.lang, "voice": fields.voice, "speed": fields.speed}
+        return self._service.submit(
+            Submission(
+                request={"options": asdict(options), **(speech if fields.text_input is not None else {})},
+                files={FILES[name]: path for name, path in form.files.items()},
+                owner=owner,
+                idempotency_key=idempotency_key,
+                webhook=fields.webhook_url,
+            )
+        )
+
+    def _check(self, fields: JobForm, video: Path | None, audio: Path | None, options: Options) -> None:
+        if video is None:
+            raise InputError("Give a video with a face, or a portrait picture (video_file).")
+        if audio is None and fields.text_input is None:
+            raise InputError("Give a sound file (audio_file), a text (text_input), or both.")
+        if fields.webhook_url is not None:
+            check_webhook(fields.webhook_url, self._service.config.webhook_origins)
+        if fields.text_input is not None:
+            self._check_text(fields)
+        output = video.with_name(f"output{options.suffix}")
+        check_inputs(video, audio, output, options, self._service.config.media)
+
+    def _check_text(self, fields: JobForm) -> None:
+        if len(fields.text_input) > self._service.config.max_text:
+            raise InputError(f"The text is longer than {self._service.config.max_text} characters; give less.")
+        self.speaker.check(fields.text_input, fields.lang, fields.voice, fields.speed)
+
+
+def _without_paths(sentence: str, form: Form) -> str:
+    """Name files as the client does."""
+    for name, path in form.files.items():
+        sentence = sentence.replace(str(path), name)
+    return sentence

@@ -1,0 +1,448 @@
+"""The job service: takes jobs in, hands them to workers, and gets every one of them to an end exactly once.
+
+What counts is a job's row (`serving/jobs/store.py`). The queue (huey) only wakes workers up: a message says that there
+is work, and the worker that gets it takes the oldest queued row. So a lost message loses nothing, and a doubled one
+doubles nothing. A worker holds a running job by a lease that it renews; when it is killed, the lease runs out and the
+job is queued again. The number of the attempt tells a worker that lost its job from the one that has it now.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from huey import Huey, RedisHuey, SqliteHuey
+from huey.registry import Message
+from huey.serializer import Serializer
+
+from serving.jobs.storage import JobFiles
+from serving.jobs.store import (
+    ACTIVE,
+    CANCELLED,
+    DONE,
+    EXPIRED,
+    FAILED,
+    QUEUED,
+    RUNNING,
+    STATES,
+    Job,
+    JobStore,
+    SqliteJobStore,
+)
+from serving.problems import busy, disk_full, no_such_job
+from utils.config import ServiceConfig
+from utils.helpers import InputError
+
+LOCAL_OWNER = "local"
+"""Owner of all jobs where there are no API keys."""
+INCOMING, WORK, JOBS = "incoming", "work", "jobs"
+"""Folders in the data folder: uploads on their way in, results being made, files of jobs."""
+
+_LOG = logging.getLogger("lipsync.jobs")
+_LEFTOVER_S = 600.0  # files without a job may still be on their way in for so much longer than the longest upload
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a client wants.
+
+    Attributes:
+        request: what to do: {"options": {...}, "text": str | None, "lang": ..., "voice": ..., "speed": ...}.
+        files: name within the job -> local file, which is moved away.
+        owner: name of the API key.
+        idempotency_key: the same one gives the same job.
+        webhook: where to tell that the job is finished.
+    """
+
+    request: dict[str, Any]
+    files: dict[str, Path] = field(default_factory=dict)
+    owner: str = LOCAL_OWNER
+    idempotency_key: str | None = None
+    webhook: str | None = None
+
+
+class _JsonSerializer(Serializer):
+    """Messages as JSON. Huey's own way is pickle, which lets whoever can write to the queue run code in a worker."""
+
+    def _serialize(self, data: Message) -> bytes:
+        return json.dumps(data).encode()
+
+    def _deserialize(self, data: bytes) -> Message:
+        return Message(*json.loads(data))
+
+
+class Queue:
+    """Wakes workers up.
+
+    Args:
+        huey: where the messages lie.
+        work: what a worker does when it is woken; None in processes that are none.
+    """
+
+    def __init__(self, huey: Huey, work: Callable[[], None] | None = None):
+        def run() -> None:  # registered under the same name in every process
+            (work or _no_worker)()
+
+        self.huey = huey
+        self._task = huey.task(name="work")(run)
+
+    def wake(self) -> None:
+        """Tell one worker that there is a job."""
+        self._task()
+
+    def is_empty(self) -> bool:
+        """No worker is on its way."""
+        return self.huey.storage.queue_size() == 0
+
+
+def _no_worker() -> None:
+    raise RuntimeError("this process runs no jobs")
+
+
+def open_queue(config: ServiceConfig, url: str | None, work: Callable[[], None] | None = None) -> Queue:
+    """The queue: SQLite in the data folder, or Redis.
+
+    Args:
+        config: the service's configuration.
+        url: redis://..., None for SQLite.
+        work: see `Queue`.
+
+    Raises:
+        InputError: the URL is of another kind, or Redis does not answer.
+    """
+    settings: dict[str, Any] = {"results": False, "serializer": _JsonSerializer()}
+    if url is None:
+        config.data_dir.mkdir(parents=True, exist_ok=True)
+        return Queue(SqliteHuey("lipsync", filename=str(config.data_dir / "queue.db"), timeout=30, **settings), work)
+    return Queue(RedisHuey("lipsync", url=url, **settings), work)
+
+
+def open_store(config: ServiceConfig, url: str | None) -> JobStore:
+    """The rows: SQLite in the data folder, or Redis.
+
+    Raises:
+        InputError: see `open_queue`.
+    """
+    if url is None:
+        return SqliteJobStore(config.data_dir / "jobs.db")
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise InputError(f"The queue {url} cannot be used; give redis://host:port/number, or leave it out for SQLite.")
+    try:
+        import redis
+
+        from serving.jobs.redis_store import RedisJobStore
+    except ImportError as error:
+        raise InputError("Redis needs one package more: pip install -r requirements-service.txt.") from error
+    store = RedisJobStore(url)
+    try:
+        store.count(QUEUED)
+    except redis.RedisError as error:
+        raise InputError(f"Redis does not answer at {url}: {error}.") from error
+    return store
+
+
+class JobService:
+    """Everything that can be done with jobs; web page, HTTP API and workers all go through here.
+
+    Args:
+        config: the service's configuration.
+        store: the rows.
+        queue: wakes workers.
+        files: the jobs' files.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        config: ServiceConfig,
+        store: JobStore,
+        queue: Queue,
+        files: JobFiles,
+        clock: Callable[[], float] = time.time,
+    ):
+        self.config = config
+        self.store = store
+        self.files = files
+        self._queue = queue
+        self._clock = clock
+        self._submitting = threading.Lock()
+
+    # ---- for clients ----
+
+    def check_room(self, owner: str, incoming: int = 0) -> None:
+        """Refuse what there is no room for.
+
+        Args:
+            owner: name of the API key.
+            incoming: bytes about to be uploaded, as far as known.
+
+        Raises:
+            Problem: 429 queue or key at its limit, 507 disk nearly full.
+        """
+        if self.store.count(QUEUED) >= self.config.max_queue:
+            raise busy("queue-full", f"{self.config.max_queue} jobs are waiting already; try again later.")
+        if owner != LOCAL_OWNER:
+            active = sum(self.store.count(state, owner) for state in ACTIVE)
+            if active >= self.config.max_jobs_per_key:
+                raise busy("too-many-jobs", f"This key has {active} jobs that are not finished; wait for one of them.")
+        if not self.has_disk(incoming):
+            raise disk_full()
+
+    def has_disk(self, incoming: int = 0) -> bool:
+        """There is room for so many bytes more."""
+        return shutil.disk_usage(self.config.data_dir).free - incoming > self.config.min_free_gb * 1e9
+
+    def submit(self, submission: Submission) -> Job:
+        """Accept a job. Once this returns, the job will get to an end, whatever is killed.
+
+        Raises:
+            Problem: see `check_room`.
+        """
+        job = Job(
+            id=uuid.uuid4().hex,
+            owner=submission.owner,
+            state=QUEUED,
+            created=self._clock(),
+            request=submission.request,
+            inputs=sorted(submission.files),
+            idempotency_key=submission.idempotency_key,
+            webhook=submission.webhook,
+        )
+        try:
+            for name, path in submission.files.items():
+                self.files.put(job.id, name, path)
+            with self._submitting:  # so that the limits hold for clients that come at the same time
+                self.check_room(job.owner)
+                stored = self.store.add(job)
+        except BaseException:
+            self.files.remove(job.id)
+            raise
+        if stored.id != job.id:  # another request with the same key was faster
+            self.files.remove(job.id)
+            return stored
+        self._queue.wake()
+        _LOG.info("job accepted", extra={"job": job.id, "owner": job.owner})
+        return job
+
+    def get(self, job_id: str, owner: str) -> Job:
+        """A job of this owner.
+
+        Raises:
+            Problem: 404.
+        """
+        job = self.store.get(job_id)
+        if job is None or job.owner != owner:
+            raise no_such_job()
+        return job
+
+    def find(self, owner: str, states: Collection[str] = STATES, limit: int | None = None) -> list[Job]:
+        """Jobs of this owner, newest first."""
+        return self.store.find(states, owner, limit)[::-1]
+
+    def cancel(self, job_id: str, owner: str) -> None:
+        """Cancel a job, or forget one that has ended, and remove its files at once. A worker that has it notices
+        within a second.
+
+        Raises:
+            Problem: 404.
+        """
+        self.get(job_id, owner)
+        if self.store.change(job_id, self._cancelled) is None:
+            self.store.remove(job_id)
+        self.files.remove(job_id)
+        _LOG.info("job cancelled", extra={"job": job_id})
+
+    def _cancelled(self, job: Job) -> Job | None:
+        return replace(job, state=CANCELLED, finished=self._clock()) if job.state in ACTIVE else None
+
+    # ---- for workers ----
+
+    def take(self) -> Job | None:
+        """Take the oldest queued job; None if there is none."""
+        while (job_id := self.store.oldest(QUEUED)) is not None:
+            job = self.store.change(job_id, self._taken)
+            if job is not None:
+                _LOG.info("job started", extra={"job": job.id, "attempt": job.attempt})
+                return job
+        return None
+
+    def _taken(self, job: Job) -> Job | None:
+        if job.state != QUEUED:
+            return None
+        now = self._clock()
+        return replace(
+            job,
+            state=RUNNING,
+            attempt=job.attempt + 1,
+            lease=now + self.config.lease_s,
+            started=now,
+            frames=0,
+            frames_expected=None,
+            fps=0.0,
+            preview=None,
+        )
+
+    def renew(self, job: Job) -> None:
+        """Renew the lease."""
+        self._change_mine(job, lambda now: replace(now, lease=self._clock() + self.config.lease_s))
+
+    def progress(self, job: Job, frames: int, expected: int | None, fps: float) -> bool:
+        """Note progress where there is any. False: the job is no longer this worker's, stop it."""
+        now = self.store.get(job.id)
+        if now is None or now.state != RUNNING or now.attempt != job.attempt:
+            return False
+        if (now.frames, now.frames_expected) == (frames, expected):
+            return True
+        return (
+            self._change_mine(job, lambda row: replace(row, frames=frames, frames_expected=expected, fps=fps))
+            is not None
+        )
+
+    def show_preview(self, job: Job, path: Path) -> None:
+        """Hand in the first seconds of the result; the file is moved away. They are kept until the job ends."""
+        name, size = f"preview-{job.attempt}{path.suffix}", path.stat().st_size
+        self.files.put(job.id, name, path)
+        if self._change_mine(job, lambda now: replace(now, preview=name, preview_size=size)) is None:
+            self._drop(job, name)
+
+    def complete(self, job: Job, result: Path, summary: dict[str, Any]) -> bool:
+        """Hand in the result. False: the job was cancelled or given to another worker, and the result is dropped."""
+        name, size = f"result-{job.attempt}{result.suffix}", result.stat().st_size
+        self.files.put(job.id, name, result)
+
+        def done(now: Job) -> Job:
+            frames = summary["frames"]
+            return replace(
+                self._ended(now, DONE),
+                result=name,
+                result_size=size,
+                summary=summary,
+                frames=frames,
+                frames_expected=frames,
+                fps=frames / max(summary["seconds"], 1e-3),
+            )
+
+        if self._change_mine(job, done) is None:
+            self._drop(job, name)
+            return False
+        self._keep_only(job.id, name)
+        _LOG.info("job done", extra={"job": job.id, "attempt": job.attempt, "bytes": size})
+        return True
+
+    def _keep_only(self, job_id: str, result: str) -> None:
+        """Remove a finished job's inputs and preview, and what killed attempts have handed in."""
+        for name in self.files.names(job_id):
+            if name != result:
+                self.files.remove(job_id, name)
+
+    def _drop(self, job: Job, name: str) -> None:
+        """Remove a file that nobody waits for, and the folder if the whole job is gone."""
+        now = self.store.get(job.id)
+        gone = now is None or now.state not in (*ACTIVE, DONE)
+        self.files.remove(job.id, None if gone else name)
+
+    def fail(self, job: Job, sentence: str, refused: bool = False) -> None:
+        """The job cannot be done.
+
+        Args:
+            job: as it was taken.
+            sentence: why, for the client.
+            refused: because of what the client sent.
+        """
+
+        def failed(now: Job) -> Job:
+            return replace(self._ended(now, FAILED), error=sentence, refused=refused)
+
+        if self._change_mine(job, failed) is not None:
+            self.files.remove(job.id)
+            _LOG.info("job failed", extra={"job": job.id, "attempt": job.attempt})
+
+    def release(self, job: Job, count: bool) -> None:
+        """Give a job back that this worker cannot go on with.
+
+        Args:
+            job: as it was taken.
+            count: its worker died of it, which may happen `max_attempts` times; else the worker was told to stop.
+        """
+
+        def back(now: Job) -> Job:
+            crashes = now.crashes + count
+            if crashes >= self.config.max_attempts:
+                error = f"The job took its worker down {crashes} times and was given up."
+                return replace(self._ended(now, FAILED), error=error, crashes=crashes)
+            return replace(now, state=QUEUED, lease=0.0, crashes=crashes)
+
+        changed = self._change_mine(job, back)
+        if changed is not None and changed.state == QUEUED:
+            self._queue.wake()
+        elif changed is not None:
+            self.files.remove(job.id)
+
+    def _change_mine(self, job: Job, change: Callable[[Job], Job]) -> Job | None:
+        def if_mine(now: Job) -> Job | None:
+            return change(now) if now.state == RUNNING and now.attempt == job.attempt else None
+
+        return self.store.change(job.id, if_mine)
+
+    def _ended(self, job: Job, state: str) -> Job:
+        now = self._clock()
+        due = now if job.webhook else None
+        return replace(job, state=state, finished=now, lease=0.0, preview=None, webhook_due=due)
+
+    # ---- housekeeping, by every worker ----
+
+    def maintain(self) -> None:
+        """Queue the jobs of dead workers again, and wake workers for jobs whose message was lost."""
+        now = self._clock()
+        for job in self.store.find((RUNNING,)):
+            if job.lease < now:
+                _LOG.warning("worker lost", extra={"job": job.id, "attempt": job.attempt})
+                self.release(job, count=True)
+        if self.store.count(QUEUED) and self._queue.is_empty():
+            self._queue.wake()
+
+    def expire(self) -> None:
+        """Let results go when their time is over; a while later also the memory of them."""
+        keep, now = self.config.keep_h * 3600, self._clock()
+        for job in self.store.find((DONE, FAILED, CANCELLED, EXPIRED)):
+            age = now - (job.finished or job.created)
+            if age > 2 * keep:  # until then a client is told that it comes too late
+                self.files.remove(job.id)
+                self.store.remove(job.id)
+            elif age > keep and job.state == DONE:
+                self.store.change(job.id, lambda now: replace(now, state=EXPIRED, result=None))
+                self.files.remove(job.id)
+
+    def sweep(self) -> None:
+        """Remove what killed processes have left: files of no job, uploads that were never finished, results of
+        attempts that are over."""
+        patience = self.config.upload_max_s + _LEFTOVER_S
+        for path in self.config.data_dir.glob(f"{INCOMING}/*"):
+            with suppress(FileNotFoundError):  # an upload that has just ended
+                if path.stat().st_mtime < self._clock() - patience:
+                    shutil.rmtree(path, ignore_errors=True)
+        for path in self.config.data_dir.glob(f"{WORK}/*"):
+            job_id, _, attempt = path.name.partition("-")
+            job = self.store.get(job_id)
+            if job is None or (job.state, str(job.attempt)) != (RUNNING, attempt):
+                shutil.rmtree(path, ignore_errors=True)
+        for job_id in self.files.jobs():
+            self._tidy(job_id, patience)
+
+    def _tidy(self, job_id: str, patience: float) -> None:
+        job = self.store.get(job_id)
+        if job is None and self.files.age(job_id) > patience:
+            self.files.remove(job_id)
+        elif job is not None and job.state in (FAILED, CANCELLED, EXPIRED):
+            self.files.remove(job_id)
+        elif job is not None and job.state == DONE:
+            self._keep_only(job_id, job.result)

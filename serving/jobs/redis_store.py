@@ -1,0 +1,130 @@
+"""Job rows in Redis, for workers on many machines."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import redis
+
+from serving.jobs.store import QUEUED, STATES, Change, Job
+
+_WORKER_SILENT_S = 10.0
+_TIMEOUT_S = 10.0  # for one answer of Redis
+_PREFIX = "lip-sync:"
+
+
+class RedisJobStore:
+    """Rows in Redis. See `JobStore`.
+
+    A row is a string under `job:<id>`; sorted sets by time of creation hold the ids in each state and of each owner.
+
+    Args:
+        url: such as redis://host:6379/0.
+    """
+
+    faults = (redis.RedisError,)
+
+    def __init__(self, url: str):
+        self._redis = redis.Redis.from_url(url, decode_responses=True, socket_timeout=_TIMEOUT_S)
+
+    @staticmethod
+    def _row(job_id: str) -> str:
+        return f"{_PREFIX}job:{job_id}"
+
+    @staticmethod
+    def _set(state: str) -> str:
+        return f"{_PREFIX}state:{state}"
+
+    @staticmethod
+    def _of(owner: str) -> str:
+        return f"{_PREFIX}owner:{owner}"
+
+    @staticmethod
+    def _keys(owner: str) -> str:
+        return f"{_PREFIX}idempotency:{owner}"
+
+    def add(self, job: Job) -> Job:
+        def attempt(pipe: Any) -> Job:
+            first = pipe.hget(self._keys(job.owner), job.idempotency_key or "")
+            row = None if first is None else pipe.get(self._row(first))
+            pipe.multi()
+            if row is not None:
+                return Job.from_json(row)
+            if job.idempotency_key is not None:
+                pipe.hset(self._keys(job.owner), job.idempotency_key, job.id)
+            pipe.set(self._row(job.id), job.to_json())
+            pipe.zadd(self._set(job.state), {job.id: job.created})
+            pipe.zadd(self._of(job.owner), {job.id: job.created})
+            return job
+
+        return self._redis.transaction(attempt, self._keys(job.owner), value_from_callable=True)
+
+    def get(self, job_id: str) -> Job | None:
+        row = self._redis.get(self._row(job_id))
+        return None if row is None else Job.from_json(row)
+
+    def find_key(self, owner: str, idempotency_key: str) -> Job | None:
+        job_id = self._redis.hget(self._keys(owner), idempotency_key)
+        return None if job_id is None else self.get(job_id)
+
+    def change(self, job_id: str, change: Change) -> Job | None:
+        def attempt(pipe: Any) -> Job | None:
+            row = pipe.get(self._row(job_id))
+            before = None if row is None else Job.from_json(row)
+            after = None if before is None else change(before)
+            pipe.multi()
+            if before is None or after is None:
+                return None
+            pipe.set(self._row(job_id), after.to_json())
+            if after.state != before.state:
+                pipe.zrem(self._set(before.state), job_id)
+                pipe.zadd(self._set(after.state), {job_id: after.created})
+            return after
+
+        # Repeats the attempt when someone else has changed the row in between.
+        return self._redis.transaction(attempt, self._row(job_id), value_from_callable=True)
+
+    def remove(self, job_id: str) -> None:
+        job = self.get(job_id)
+        if job is None:
+            return
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.delete(self._row(job_id))
+            pipe.zrem(self._of(job.owner), job_id)
+            for state in STATES:
+                pipe.zrem(self._set(state), job_id)
+            if job.idempotency_key is not None:
+                pipe.hdel(self._keys(job.owner), job.idempotency_key)
+            pipe.execute()
+
+    def find(self, states: Collection[str] = STATES, owner: str | None = None, limit: int | None = None) -> list[Job]:
+        if owner is not None:
+            ids = self._redis.zrange(self._of(owner), 0, -1)
+        else:
+            ids = [job_id for state in states for job_id in self._redis.zrange(self._set(state), 0, -1)]
+        rows = self._redis.mget([self._row(job_id) for job_id in ids]) if ids else []
+        jobs = [Job.from_json(row) for row in rows if row is not None]
+        jobs = sorted((job for job in jobs if job.state in states), key=lambda job: job.created)
+        return jobs if limit is None else jobs[len(jobs) - min(limit, len(jobs)) :]
+
+    def oldest(self, state: str) -> str | None:
+        ids = self._redis.zrange(self._set(state), 0, 0)
+        return ids[0] if ids else None
+
+    def count(self, state: str, owner: str | None = None) -> int:
+        if owner is None:
+            return int(self._redis.zcard(self._set(state)))
+        return len(self.find((state,), owner))
+
+    def position(self, job: Job) -> int:
+        return int(self._redis.zcount(self._set(QUEUED), "-inf", f"({job.created!r}"))
+
+    def beat(self, worker: str, ready: bool) -> None:
+        self._redis.set(f"{_PREFIX}worker:{worker}", int(ready), px=int(_WORKER_SILENT_S * 1000))
+
+    def workers(self) -> dict[str, bool]:
+        names = list(self._redis.scan_iter(f"{_PREFIX}worker:*"))
+        values = self._redis.mget(names) if names else []
+        found = zip(names, values, strict=True)
+        return {name.rpartition(":")[2]: value == "1" for name, value in found if value is not None}

@@ -1,0 +1,151 @@
+"""What the modes web, api and worker have in common: their options, the settings made of them, and the job service."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from serving.jobs.jobs import INCOMING, JOBS, JobService, Queue, open_queue, open_store
+from serving.jobs.provenance import check_signing
+from serving.jobs.storage import JobFiles
+from serving.jobs.webhooks import secret_from_environment
+from serving.logs import log_as_json
+from utils.config import ServiceConfig, load_config
+from utils.helpers import InputError
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+_HOURS = {"m": 1 / 60, "h": 1.0, "d": 24.0}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of one process.
+
+    Attributes:
+        config_path: the settings file.
+        service: its part about the service, with absolute paths.
+        device: auto, cpu or cuda.
+        weights: folder of the trained weights.
+        queue: redis://..., None for SQLite.
+        storage: fsspec URL, None for a folder in the data folder.
+    """
+
+    config_path: Path
+    service: ServiceConfig
+    device: str
+    weights: Path
+    queue: str | None
+    storage: str | None
+
+    @property
+    def keys_file(self) -> Path:
+        """Where the names and hashes of the API keys are."""
+        return self.service.data_dir / "api_keys"
+
+
+def common_parser(mode: str, description: str) -> argparse.ArgumentParser:
+    """The options that every mode of the service has."""
+    parser = argparse.ArgumentParser(
+        prog=f"python app.py --mode {mode}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--mode", choices=(mode,), default=mode, help=argparse.SUPPRESS)
+    jobs = parser.add_argument_group("jobs")
+    jobs.add_argument("--data-dir", type=Path, metavar="FOLDER", help="jobs and uploads (default: as configured)")
+    jobs.add_argument("--queue", metavar="URL", help="redis://host:port/number for many machines (default: SQLite)")
+    jobs.add_argument(
+        "--storage", metavar="URL", help="folder or fsspec URL of the jobs' files (default: in the data folder)"
+    )
+    jobs.add_argument("--keep", metavar="TIME", help="how long results are kept: 30m, 24h, 7d (default: as configured)")
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu or cuda (default: auto)")
+    machine.add_argument(
+        "--config", type=Path, default=ROOT / "model_config.yaml", help="settings file (default: %(default)s)"
+    )
+    machine.add_argument(
+        "--weights", type=Path, metavar="FOLDER", help="trained weights (default: the configuration's weights_dir)"
+    )
+    return parser
+
+
+def worker_parser() -> argparse.ArgumentParser:
+    """Options of `--mode worker`."""
+    parser = common_parser("worker", "Run jobs that a web page or an HTTP API has taken in.")
+    parser.add_argument("--end-with-parent", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def read_settings(arguments: argparse.Namespace) -> Settings:
+    """Check the options and the configuration.
+
+    Raises:
+        InputError: an option or the configuration cannot be used.
+    """
+    config = load_config(arguments.config)
+    changes: dict[str, Any] = resolved(config.service)
+    if arguments.data_dir is not None:
+        changes["data_dir"] = arguments.data_dir.resolve()
+    if arguments.keep is not None:
+        changes["keep_h"] = hours(arguments.keep)
+    service = config.service.model_copy(update=changes)
+    check_signing(service)
+    if service.webhook_origins:
+        secret_from_environment()
+    return Settings(
+        config_path=arguments.config.resolve(),
+        service=service,
+        device=arguments.device,
+        weights=(ROOT / config.inference.weights_dir) if arguments.weights is None else arguments.weights.resolve(),
+        queue=arguments.queue,
+        storage=arguments.storage,
+    )
+
+
+def resolved(service: ServiceConfig) -> dict[str, Path]:
+    """The paths of the configuration, made absolute: relative ones start at the program's folder."""
+    names = ("data_dir", "c2pa_certificate", "c2pa_key")
+    return {name: ROOT / path for name in names if (path := getattr(service, name)) is not None}
+
+
+def hours(text: str) -> float:
+    """Hours in a time such as 30m, 24h or 7d.
+
+    Raises:
+        InputError: it is none.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd])", text)
+    if match is None or float(match[1]) <= 0:
+        raise InputError(f"The time '{text}' cannot be used; write 30m, 24h or 7d.")
+    return float(match[1]) * _HOURS[match[2]]
+
+
+def open_service(settings: Settings, work: Callable[[], None] | None = None) -> tuple[JobService, Queue]:
+    """The job service of this process.
+
+    Args:
+        settings: of this process.
+        work: what to do when a job is queued; None in a process that runs none.
+
+    Raises:
+        InputError: queue or storage cannot be used.
+    """
+    config = settings.service
+    for name in (INCOMING, JOBS):
+        (config.data_dir / name).mkdir(parents=True, exist_ok=True)
+    store = open_store(config, settings.queue)
+    queue = open_queue(config, settings.queue, work)
+    files = JobFiles(settings.storage or str(config.data_dir / JOBS))
+    return JobService(config, store, queue, files), queue
+
+
+def start_logging() -> None:
+    """One JSON object a line on standard error, from now on."""
+    log_as_json(logging.getLogger(), os.environ.get("LIPSYNC_LOG_LEVEL", "INFO"))

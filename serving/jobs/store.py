@@ -1,0 +1,255 @@
+"""Job rows: what a job is, and where its state is kept so that a killed process loses nothing.
+
+`change` is the only way to alter a row, and it is atomic, so that two workers can never own the same job.
+SQLite serves any number of processes of one machine; Redis (`serving/jobs/redis_store.py`) those of many.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+QUEUED, RUNNING, DONE, FAILED, CANCELLED, EXPIRED = "queued", "running", "done", "failed", "cancelled", "expired"
+STATES = (QUEUED, RUNNING, DONE, FAILED, CANCELLED, EXPIRED)
+ACTIVE = (QUEUED, RUNNING)
+
+_BUSY_S = 30.0  # how long a process waits for another one's write
+_WORKER_SILENT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job as it is stored. Times are seconds since 1970.
+
+    Attributes:
+        id: random, 32 hexadecimal digits.
+        owner: name of the API key, "local" where there are none.
+        state: one of `STATES`.
+        created: when it was accepted.
+        request: what to do: options, names of the input files, text.
+        inputs: names of the files in its folder.
+        idempotency_key: as the client gave it.
+        attempt: how often it was started.
+        crashes: how often its worker died.
+        lease: when its worker counts as dead, unless it is heard of.
+        started: when its last attempt began.
+        finished: when it reached its last state.
+        frames: frames written so far.
+        frames_expected: frames in the result, None if unknown.
+        fps: frames written per second.
+        error: why it failed, one sentence.
+        refused: it failed because of what the client sent.
+        result: name of the result in its folder.
+        result_size: bytes.
+        preview: name of the first seconds in its folder, while it runs.
+        preview_size: bytes.
+        summary: what the run did.
+        webhook: where to tell that it is finished.
+        webhook_due: when to tell (again), None if there is nothing to tell.
+        webhook_tries: how often that was tried.
+    """
+
+    id: str
+    owner: str
+    state: str
+    created: float
+    request: dict[str, Any] = field(default_factory=dict)
+    inputs: list[str] = field(default_factory=list)
+    idempotency_key: str | None = None
+    attempt: int = 0
+    crashes: int = 0
+    lease: float = 0.0
+    started: float | None = None
+    finished: float | None = None
+    frames: int = 0
+    frames_expected: int | None = None
+    fps: float = 0.0
+    error: str | None = None
+    refused: bool = False
+    result: str | None = None
+    result_size: int | None = None
+    preview: str | None = None
+    preview_size: int | None = None
+    summary: dict[str, Any] = field(default_factory=dict)
+    webhook: str | None = None
+    webhook_due: float | None = None
+    webhook_tries: int = 0
+
+    def to_json(self) -> str:
+        """The whole row as text."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @staticmethod
+    def from_json(text: str | bytes) -> Job:
+        """Undo `to_json`."""
+        return Job(**json.loads(text))
+
+
+Change = Callable[[Job], "Job | None"]
+
+
+class JobStore(Protocol):
+    """Where rows are kept. Every method may be called from any thread.
+
+    Attributes:
+        faults: what its methods raise when they cannot reach the rows.
+    """
+
+    faults: tuple[type[Exception], ...]
+
+    def add(self, job: Job) -> Job:
+        """Store a new job; if its owner already has one with its idempotency key, return that one instead."""
+
+    def get(self, job_id: str) -> Job | None:
+        """The job, None if there is none."""
+
+    def find_key(self, owner: str, idempotency_key: str) -> Job | None:
+        """The owner's job with this idempotency key, None if there is none."""
+
+    def change(self, job_id: str, change: Change) -> Job | None:
+        """Replace a row by `change(row)`, atomically. None, and nothing is changed, if there is no such row or
+        `change` returns None. `change` may be called more than once."""
+
+    def remove(self, job_id: str) -> None:
+        """Forget a job."""
+
+    def find(self, states: Collection[str] = STATES, owner: str | None = None, limit: int | None = None) -> list[Job]:
+        """Jobs by age, oldest first; with `limit` the newest so many of them."""
+
+    def oldest(self, state: str) -> str | None:
+        """The id of the oldest job in a state."""
+
+    def count(self, state: str, owner: str | None = None) -> int:
+        """How many jobs are in a state."""
+
+    def position(self, job: Job) -> int:
+        """How many queued jobs are older than this one."""
+
+    def beat(self, worker: str, ready: bool) -> None:
+        """Note that a worker lives, and whether its networks are loaded."""
+
+    def workers(self) -> dict[str, bool]:
+        """Workers heard of in the last seconds, and whether they are ready."""
+
+
+_SCHEMA = """
+create table if not exists jobs (
+    id text primary key, owner text not null, state text not null, created real not null, idempotency_key text,
+    row text not null);
+create unique index if not exists jobs_key on jobs (owner, idempotency_key) where idempotency_key is not null;
+create index if not exists jobs_state on jobs (state, created);
+create table if not exists workers (name text primary key, ready integer not null, seen real not null);
+"""
+
+
+class SqliteJobStore:
+    """Rows in a SQLite file. See `JobStore`.
+
+    Args:
+        path: the file; made if it is missing.
+    """
+
+    faults = (sqlite3.OperationalError,)
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._local = threading.local()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._connection() as connection:
+            connection.executescript(_SCHEMA)
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """This thread's connection."""
+        if not hasattr(self._local, "connection"):
+            connection = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
+            connection.execute("pragma journal_mode=wal")
+            connection.execute("pragma synchronous=full")  # an accepted job also survives a power cut
+            self._local.connection = connection
+        yield self._local.connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._connection() as connection:
+            connection.execute("begin immediate")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("rollback")
+                raise
+            connection.execute("commit")
+
+    def _rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        with self._connection() as connection:
+            return connection.execute(sql, values).fetchall()
+
+    def add(self, job: Job) -> Job:
+        with self._transaction() as connection:
+            connection.execute(
+                "insert or ignore into jobs values (?, ?, ?, ?, ?, ?)",
+                (job.id, job.owner, job.state, job.created, job.idempotency_key, job.to_json()),
+            )
+        if job.idempotency_key is None:
+            return job
+        return self.find_key(job.owner, job.idempotency_key) or job
+
+    def get(self, job_id: str) -> Job | None:
+        rows = self._rows("select row from jobs where id = ?", job_id)
+        return Job.from_json(rows[0][0]) if rows else None
+
+    def find_key(self, owner: str, idempotency_key: str) -> Job | None:
+        rows = self._rows("select row from jobs where owner = ? and idempotency_key = ?", owner, idempotency_key)
+        return Job.from_json(rows[0][0]) if rows else None
+
+    def change(self, job_id: str, change: Change) -> Job | None:
+        with self._transaction() as connection:
+            row = connection.execute("select row from jobs where id = ?", (job_id,)).fetchone()
+            changed = change(Job.from_json(row[0])) if row else None
+            if changed is not None:
+                connection.execute(
+                    "update jobs set state = ?, row = ? where id = ?", (changed.state, changed.to_json(), job_id)
+                )
+        return changed
+
+    def remove(self, job_id: str) -> None:
+        with self._transaction() as connection:
+            connection.execute("delete from jobs where id = ?", (job_id,))
+
+    def find(self, states: Collection[str] = STATES, owner: str | None = None, limit: int | None = None) -> list[Job]:
+        marks = ", ".join("?" * len(states))
+        rows = self._rows(
+            f"select row from jobs where state in ({marks}) and (? is null or owner = ?) order by created desc limit ?",
+            *states,
+            owner,
+            owner,
+            -1 if limit is None else limit,
+        )
+        return [Job.from_json(row) for (row,) in reversed(rows)]
+
+    def oldest(self, state: str) -> str | None:
+        rows = self._rows("select id from jobs where state = ? order by created limit 1", state)
+        return rows[0][0] if rows else None
+
+    def count(self, state: str, owner: str | None = None) -> int:
+        sql = "select count(*) from jobs where state = ? and (? is null or owner = ?)"
+        return int(self._rows(sql, state, owner, owner)[0][0])
+
+    def position(self, job: Job) -> int:
+        sql = "select count(*) from jobs where state = ? and created < ?"
+        return int(self._rows(sql, QUEUED, job.created)[0][0])
+
+    def beat(self, worker: str, ready: bool) -> None:
+        with self._transaction() as connection:
+            connection.execute("insert or replace into workers values (?, ?, ?)", (worker, ready, time.time()))
+            connection.execute("delete from workers where seen < ?", (time.time() - _WORKER_SILENT_S,))
+
+    def workers(self) -> dict[str, bool]:
+        rows = self._rows("select name, ready from workers where seen >= ?", time.time() - _WORKER_SILENT_S)
+        return {name: bool(ready) for name, ready in rows}
