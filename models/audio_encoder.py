@@ -65,14 +65,15 @@ def mel_frames(count: int) -> int:
     return 2 * -(-count // STEP)
 
 
-def log_power(samples: np.ndarray, first: int, stop: int) -> torch.Tensor:
+def log_power(samples: np.ndarray, first: int, stop: int, end: int | None = None) -> torch.Tensor:
     """log10 mel power (80, stop - first) of a part of a sound (N,), any float type; frame m is centred at m * 160.
 
     Args:
         samples: the whole sound, at least one sample.
         first, stop: frames, within 0 and `mel_frames(N)`.
+        end: samples up to which silence is added, before the end is mirrored; None: up to the end of the last step.
     """
-    half, end = FFT_SIZE // 2, mel_frames(len(samples)) * HOP
+    half, end = FFT_SIZE // 2, mel_frames(len(samples)) * HOP if end is None else end
     low, high = first * HOP - half, (stop - 1) * HOP + half
     piece = torch.from_numpy(np.asarray(samples[max(low, 0) : max(high, 0)], np.float32))
     # Silence up to the end of the last step, then the sound mirrored at both ends.
