@@ -23,16 +23,15 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # run as a script, this file sees benchmarks/ only
 
-import pipeline.lip_sync as pipeline  # noqa: E402
 from audio_processor import load_audio  # noqa: E402
 from evaluation.reading import find_place, read  # noqa: E402
 from evaluation.sync import Judge  # noqa: E402
 from latent_diffusion import pixel_mask  # noqa: E402
-from pipeline import LipSyncPipeline  # noqa: E402
+from pipeline import LipSyncPipeline, job  # noqa: E402
 from pipeline.options import Options  # noqa: E402
 from utils.config import Config, load_config  # noqa: E402
 
-_PRECISIONS = ("latent_diffusion", "models.networks", "models.audio_encoder")
+_PRECISIONS = ("engines.lite.model", "models.networks", "models.audio_encoder")
 WAYS = {"exact": {}, "default": {}, "fast": {"fast": True}, "exact fast": {"fast": True}}
 """What is compared: the default with "exact", --fast with "exact fast" (the same windows in float32)."""
 
@@ -58,14 +57,14 @@ class Maker:
 
     def make(self, clip: Path, output: Path, **options: Any) -> np.ndarray:
         """Write the video; returns uint8 (F, 160, 160, 3)."""
-        pictures, render = [], pipeline.render_mouths
+        pictures, render = [], job.render_mouths
 
         def recorded(*arguments: Any) -> Iterator[Any]:
             for mouth, picture in render(*arguments):
                 pictures.append(picture)
                 yield mouth, picture
 
-        with mock.patch.object(pipeline, "render_mouths", recorded):
+        with mock.patch.object(job, "render_mouths", recorded):
             self._pipeline.run(clip, clip, output, Options(rest="cut", **options))
         return np.stack([picture for picture in pictures if picture is not None])
 

@@ -32,7 +32,7 @@ from utils.helpers import resolve_device
 said("libraries loaded")
 pipeline = LipSyncPipeline.load(config, resolve_device("auto"))
 said("networks loaded")
-import pipeline.lip_sync as module
+import pipeline.job as module
 fitted, first = module.fitted_frames, []
 def watched(*arguments):
     for frame in fitted(*arguments):

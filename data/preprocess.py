@@ -49,20 +49,18 @@ from audio_processor import load_audio  # noqa: E402
 from data.speech_variants import speech_variants  # noqa: E402
 from faces.alignment import (  # noqa: E402
     POINT_SMOOTHING_S,
-    WINDOW_SIZE,
     align_matrix,
     eye_distance,
     head_pose,
     smooth_in_time,
     smooth_matrices,
-    to_window,
-    warp_window,
 )
 from faces.choice import FaceChoice  # noqa: E402
 from faces.detector import FaceDetector, FaceMesh  # noqa: E402
 from faces.footage import frames_at_25  # noqa: E402
 from faces.mouth_shape import MouthShape  # noqa: E402
 from faces.tracker import FaceFrame, FaceTracker, TrackerSettings  # noqa: E402
+from faces.window import MOUTH_WINDOW, WINDOW_SIZE  # noqa: E402
 from utils.config import Config, PreprocessConfig, load_config  # noqa: E402
 from utils.helpers import InputError, atomic_path  # noqa: E402
 from video_processor import VideoReader  # noqa: E402
@@ -109,7 +107,7 @@ class AlignedTrack:
 
     def windows(self) -> Iterator[np.ndarray]:
         """The mouth windows, uint8 (160, 160, 3), one by one."""
-        return map(warp_window, self.images, self.matrices)
+        return map(MOUTH_WINDOW.warp, self.images, self.matrices)
 
 
 def align_track(track: FaceTrack, frames: int) -> AlignedTrack:
@@ -117,7 +115,7 @@ def align_track(track: FaceTrack, frames: int) -> AlignedTrack:
     times = np.arange(frames) / FPS
     meshes = np.stack(track.points[:frames])
     matrices = smooth_matrices(np.stack([align_matrix(p) for p in meshes]), times)
-    points = np.stack([to_window(p, m) for p, m in zip(meshes, matrices, strict=True)])
+    points = np.stack([MOUTH_WINDOW.to_window(p, m) for p, m in zip(meshes, matrices, strict=True)])
     pose = np.array([head_pose(p) for p in meshes], np.float32)
     return AlignedTrack(track.images[:frames], matrices, smooth_in_time(points, times, POINT_SMOOTHING_S), pose)
 

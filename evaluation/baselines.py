@@ -8,7 +8,7 @@ import numpy as np
 
 from data.preprocess import face_tracker
 from evaluation.reading import Reading
-from faces.compositor import composite
+from faces.compositor import composite, soft_mask
 from faces.mouth_shape import SHAPE_POINTS, MouthShape
 from faces.mouth_windows import MouthFrame, mouth_windows
 from faces.usable import UsableFace
@@ -50,4 +50,4 @@ def resting_window(reading: Reading, shape: MouthShape) -> np.ndarray:
 def _paste(frame: MouthFrame, mouth: np.ndarray, feather: float) -> Patch | None:
     if frame.reason is not None:
         return None
-    return composite(frame.size, mouth, frame.window, frame.matrix, frame.points, feather=feather)
+    return composite(frame.size, mouth, frame.window, frame.matrix, soft_mask(frame.points, feather))

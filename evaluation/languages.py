@@ -32,12 +32,13 @@ from tqdm import tqdm
 from audio_processor import SAMPLE_RATE, load_audio, probe_audio
 from data.dataset import Clip, load_clips
 from data.preprocess import FPS, RawClip
+from engines.lite.engine import Lite
+from engines.lite.model import LipSyncModel
 from evaluation.clips import find_clips
 from evaluation.reading import look
 from evaluation.sync import Judge
 from faces.mouth_shape import CLOSED_PART, NUM_POINTS, RESTING_OPENING_PX, SHAPE_POINTS, mouth_opening
 from language_processor import LANGUAGES, LanguageProcessor, SpokenText
-from latent_diffusion import LipSyncModel
 from models.phonemes import BILABIALS, STEPS_PER_SECOND, VOWELS, Phoneme, lip_closure
 from pipeline import LipSyncPipeline
 from pipeline.options import Options
@@ -139,7 +140,7 @@ class Evaluation:
 
     @cached_property
     def _pipeline(self) -> LipSyncPipeline:
-        return LipSyncPipeline(self._model, self._config)
+        return LipSyncPipeline(Lite.of(self._model, self._config), self._config)
 
     @cached_property
     def _judge(self) -> Judge:

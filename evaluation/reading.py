@@ -16,10 +16,11 @@ from scipy.signal import medfilt
 
 from data.preprocess import FPS, FaceTrack, align_track, face_tracker, face_tracks
 from evaluation.features import face_chip
-from faces.alignment import EYE_CORNERS, warp_window
+from faces.alignment import EYE_CORNERS
 from faces.choice import FaceChoice
 from faces.footage import Frame25, frames_at_25
 from faces.tracker import FaceFrame, box_of
+from faces.window import MOUTH_WINDOW
 from models.syncnet import PUBLIC_SIDE
 from utils.config import Config
 from utils.helpers import InputError
@@ -152,7 +153,7 @@ def read(video: Path, place: Place, config: Config, public: bool = False) -> Rea
             if not 0 <= index < len(place):
                 continue
             image = face.frame.image
-            windows.append(warp_window(image, place.matrices[index]))
+            windows.append(MOUTH_WINDOW.warp(image, place.matrices[index]))
             meshes.append(face.points)
             if index in wanted:
                 chips[index] = face_chip(image, place.meshes[index])

@@ -13,7 +13,7 @@ from evaluation.features import FaceDescriptor, ImageFeatures
 from evaluation.reading import Reading
 from evaluation.sync import SyncScorer
 from faces.alignment import LIPS_INNER, LIPS_OUTER
-from faces.compositor import GENERATED
+from faces.window import GENERATED
 from models.syncnet import SyncResult
 from utils import metrics
 

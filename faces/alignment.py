@@ -1,18 +1,18 @@
-"""Where the mouth window lies in a picture: similarity alignment onto a canonical 256x256 face, smoothed over time.
+"""Where the window that an engine draws lies in a picture: `Geometry`, and the one that is used unless an engine says
+otherwise: similarity alignment onto a canonical 256x256 face, smoothed over time.
 
 The canonical face has its eye centres at (92, 84) and (164, 84). The template is the mean of the 468-point mesh over
-185 frames of 59 people, turned to the front and made symmetric. The mouth window is a fixed part of it, so the
-generator only draws what can change.
+185 frames of 59 people, turned to the front and made symmetric. The window is a fixed part of it, so that an engine
+only draws what can change.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
-CANONICAL_SIZE = 256
-WINDOW_ORIGIN = (48, 88)  # x, y of the mouth window's corner in the canonical face
-WINDOW_SIZE = 160
 SMOOTHING_S = 0.08  # standard deviation of the filter; longer blurs nods, shorter lets the mesh tremble
 POINT_SMOOTHING_S = 0.03  # the mesh trembles by about a pixel from frame to frame; lips move slower than this
 
@@ -81,32 +81,67 @@ def smooth_matrices(matrices: np.ndarray, times: np.ndarray, sigma_s: float = SM
     return smooth_in_time(matrices, times, sigma_s)
 
 
-def window_matrix(matrix: np.ndarray) -> np.ndarray:
-    """Image px -> mouth-window px, from image px -> canonical px. Both (2, 3)."""
-    shifted = matrix.copy()
-    shifted[:, 2] -= WINDOW_ORIGIN
-    return shifted
+@dataclass(frozen=True)
+class Geometry:
+    """How an engine wants the face: a window of a plane onto which the face is brought.
 
+    Here the plane is the canonical face. Engines that were trained on another crop override `align`, `smooth`, and
+    `warp` where it has to be sampled in another way.
 
-def warp_window(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """The mouth window (160, 160, 3) of an RGB image, given image px -> canonical px (2, 3).
-
-    Faces larger than the window are reduced with an area filter first; bilinear sampling alone would alias.
+    Attributes:
+        height, width: of the window, px.
+        origin: x, y of the window's corner in the plane.
+        reach_s: how far away, in seconds, frames still influence what `smooth` says of a frame.
     """
-    to_window = window_matrix(matrix)
-    shrink = 1.0 / max(float(np.hypot(*to_window[:, 0])), 1e-6)
-    if shrink > 2.0:
-        factor = 1.0 / (shrink / 1.5)
-        image, to_window = _reduced(image, to_window, factor)
-    return cv2.warpAffine(
-        image, to_window, (WINDOW_SIZE, WINDOW_SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+
+    height: int
+    width: int
+    origin: tuple[int, int] = (0, 0)
+    reach_s: float = 3 * SMOOTHING_S
+
+    def align(self, points: np.ndarray, frame: tuple[int, int]) -> np.ndarray:
+        """Frame px -> plane px, float32 (2, 3), of a mesh (468, 3) in px of a frame of this height and width."""
+        return align_matrix(points)
+
+    def smooth(self, matrices: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """Such matrices (T, 2, 3) of successive frames of one shot, smoothed over their times (T,) in seconds."""
+        return smooth_matrices(matrices, times)
+
+    def warp(self, image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+        """The window, uint8 (height, width, 3), of an RGB image (H, W, 3), given image px -> plane px (2, 3).
+
+        Faces larger than the window are reduced with an area filter first; bilinear sampling alone would alias.
+        """
+        to_window = self.window_matrix(matrix)
+        shrink = 1.0 / max(float(np.hypot(*to_window[:, 0])), 1e-6)
+        if shrink > 2.0:
+            image, to_window = _reduced(image, to_window, self.corners().astype(np.float32), 1.0 / (shrink / 1.5))
+        return cv2.warpAffine(
+            image, to_window, (self.width, self.height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+
+    def window_matrix(self, matrix: np.ndarray) -> np.ndarray:
+        """Image px -> window px, from image px -> plane px. Both (2, 3)."""
+        shifted = matrix.copy()
+        shifted[:, 2] -= self.origin
+        return shifted
+
+    def to_window(self, points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+        """Points (N, 2 or 3) in image px -> (N, 2) in window px, given image px -> plane px (2, 3)."""
+        shifted = self.window_matrix(matrix)
+        return points[:, :2] @ shifted[:, :2].T + shifted[:, 2]
+
+    def corners(self, margin: float = 0.0) -> np.ndarray:
+        """Corners (4, 2) float64 of the window and of so many px around it, window px."""
+        right, below = self.width + margin, self.height + margin
+        return np.array([[-margin, -margin], [right, -margin], [-margin, below], [right, below]], np.float64)
 
 
-def _reduced(image: np.ndarray, to_window: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
-    """Crop to what the window sees and scale it by ``factor`` < 1; the matrix is adjusted to match."""
+def _reduced(
+    image: np.ndarray, to_window: np.ndarray, corners: np.ndarray, factor: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Crop to what lies between the window's corners, scaled by ``factor`` < 1; the matrix is adjusted to match."""
     inverse = cv2.invertAffineTransform(to_window)
-    corners = np.array([[0, 0], [WINDOW_SIZE, 0], [0, WINDOW_SIZE], [WINDOW_SIZE, WINDOW_SIZE]], np.float32)
     seen = corners @ inverse[:, :2].T + inverse[:, 2]
     height, width = image.shape[:2]
     x0, y0 = np.clip(np.floor(seen.min(0)).astype(int) - 2, 0, [width - 1, height - 1])
@@ -120,12 +155,6 @@ def _reduced(image: np.ndarray, to_window: np.ndarray, factor: float) -> tuple[n
     adjusted[:, :2] = to_window[:, :2] * scale
     adjusted[:, 2] += to_window[:, :2] @ (0.5 * scale - 0.5 + np.array([x0, y0], np.float32))
     return small, adjusted
-
-
-def to_window(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Points (N, 2 or 3) in image px -> (N, 2) in window px, given image px -> canonical px (2, 3)."""
-    shifted = window_matrix(matrix)
-    return points[:, :2] @ shifted[:, :2].T + shifted[:, 2]
 
 
 def head_pose(points: np.ndarray) -> tuple[float, float, float]:

@@ -1,7 +1,7 @@
 """The generated mouth window put back into the frame: soft mask from the mesh, colours matched, inverse warp.
 
-All work happens in window px (160x160) except the last warp, which samples the window directly at the frame's
-own resolution, so nothing is resampled twice.
+All work happens in window px except the last warp, which samples the window directly at the frame's own resolution, so
+nothing is resampled twice. Lengths are px of a window 160 px high, and in proportion for other windows.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from faces.alignment import JAW, LIPS_OUTER, WINDOW_SIZE
+from faces.alignment import JAW, LIPS_OUTER
+from faces.window import GENERATED, WINDOW_SIZE
 from video_processor import Patch
-
-# The rectangle that the generator draws, window px: x0, y0, x1, y1. Outside of it nothing is ever pasted.
-GENERATED = (16, 48, 144, 152)
 
 _UNDER_NOSE = [2, 205, 425]  # mesh: below the septum, and the cheeks beside the nostrils
 _CHIN_DROP = 8.0  # px of the window that the chin may sink below the old one when the new mouth opens wider
@@ -31,29 +29,31 @@ def composite(
     generated: np.ndarray,
     original: np.ndarray,
     window_matrix: np.ndarray,
-    points_window: np.ndarray,
+    alpha: np.ndarray,
     fade: float = 1.0,
-    feather: float = 10.0,
+    matched_in: tuple[int, int, int, int] | None = GENERATED,
 ) -> Patch | None:
     """Make the patch that turns the original frame into the new one.
 
     Args:
         frame_shape: height, width (and more) of the frame.
-        generated: uint8 RGB (160, 160, 3), the new mouth window.
-        original: uint8 RGB (160, 160, 3), the same window of the original frame.
+        generated: uint8 RGB (H, W, 3), the new mouth window.
+        original: uint8 RGB (H, W, 3), the same window of the original frame.
         window_matrix: (2, 3), frame px -> window px.
-        points_window: mesh (468, 2) of the original face in window px.
+        alpha: float32 (H, W) in [0, 1], opacity of the new window.
         fade: 0..1, opacity of the whole patch.
-        feather: softness of the rim, window px.
+        matched_in: x0, y0, x1, y1: the part of the window that is new, whose colour and sharpness are fitted to the
+            original; None: they stay as they are.
 
     Returns:
         The patch in frame px, on even coordinates; None where nothing of it would be seen.
     """
-    alpha = soft_mask(points_window, feather)
     box = _frame_box(alpha, window_matrix, frame_shape)
     if box is None or fade <= 0.0:
         return None
-    matched = match_detail(match_colour(generated, original, alpha), original, alpha)
+    matched = generated.astype(np.float32)
+    if matched_in is not None:
+        matched = match_detail(match_colour(generated, original, alpha), original, alpha, matched_in)
     x0, y0, x1, y1 = box
     shifted = window_matrix.astype(np.float64)
     shifted[:, 2] += shifted[:, :2] @ (x0, y0)
@@ -63,21 +63,33 @@ def composite(
     return Patch(x0, y0, np.clip(image, 0, 255).round().astype(np.uint8), np.clip(weight, 0, 1))
 
 
-def soft_mask(points_window: np.ndarray, feather: float = 10.0) -> np.ndarray:
-    """Opacity of the pasted region, float32 (160, 160) in [0, 1].
+def soft_mask(
+    points_window: np.ndarray,
+    feather: float = 10.0,
+    region: tuple[int, int, int, int] = GENERATED,
+    size: tuple[int, int] = (WINDOW_SIZE, WINDOW_SIZE),
+) -> np.ndarray:
+    """Opacity of the pasted region, float32 (H, W) in [0, 1].
 
     A polygon from under the nose around the jaw to a little below the chin, cut to the generated rectangle;
     opacity rises from 0 at its edge to 1 over `feather` px, so the rectangle's edge itself is never seen.
+
+    Args:
+        points_window: mesh (468, 2) of the original face, window px.
+        feather: softness of the rim, window px.
+        region: x0, y0, x1, y1 of the generated rectangle.
+        size: H and W of the window.
     """
+    scale = _scale(size)
     hull = _UNDER_NOSE + JAW[2:-2] + LIPS_OUTER
     points = points_window[hull].astype(np.float32)
-    dropped = points_window[JAW[2:-2]].astype(np.float32) + (0.0, _CHIN_DROP)
+    dropped = points_window[JAW[2:-2]].astype(np.float32) + (0.0, _CHIN_DROP * scale)
     polygon = cv2.convexHull(np.concatenate([points, dropped]).astype(np.float32))
-    mask = np.zeros((WINDOW_SIZE, WINDOW_SIZE), np.uint8)
+    mask = np.zeros(size, np.uint8)
     cv2.fillConvexPoly(mask, polygon.round().astype(np.int32), 1)
-    reach = 2 * round(_MARGIN + feather / 2) + 1
+    reach = 2 * round(_MARGIN * scale + feather / 2) + 1
     mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
-    x0, y0, x1, y1 = GENERATED
+    x0, y0, x1, y1 = region
     inside = np.zeros_like(mask)
     inside[y0:y1, x0:x1] = mask[y0:y1, x0:x1]
     ramp = np.clip(cv2.distanceTransform(inside, cv2.DIST_L2, 5) / max(feather, 1.0), 0, 1)
@@ -92,9 +104,10 @@ def match_colour(generated: np.ndarray, original: np.ndarray, alpha: np.ndarray)
     more than light can explain (the chin moved against the neck), the difference counts little.
 
     Returns:
-        float32 (160, 160, 3), 0..255 but for overshoot.
+        float32 (H, W, 3), 0..255 but for overshoot.
     """
-    small = (WINDOW_SIZE // _MATCH_REDUCE,) * 2
+    height, width = alpha.shape
+    small, sigma = (width // _MATCH_REDUCE, height // _MATCH_REDUCE), _MATCH_SIGMA * _scale(alpha.shape) / _MATCH_REDUCE
     before, after, opacity = (
         cv2.resize(x, small, interpolation=cv2.INTER_AREA).astype(np.float32) for x in (original, generated, alpha)
     )
@@ -104,24 +117,35 @@ def match_colour(generated: np.ndarray, original: np.ndarray, alpha: np.ndarray)
     odd = np.abs(difference - middle).max(-1)
     weight = (rim * np.exp(-((odd / _MATCH_ODD) ** 2)))[..., None]
     mean = (difference * weight).sum((0, 1)) / max(float(weight.sum()), 1e-3)
-    spread = cv2.GaussianBlur((difference - mean) * weight, (0, 0), _MATCH_SIGMA / _MATCH_REDUCE)
-    total = cv2.GaussianBlur(weight, (0, 0), _MATCH_SIGMA / _MATCH_REDUCE)[..., None]
+    spread = cv2.GaussianBlur((difference - mean) * weight, (0, 0), sigma)
+    total = cv2.GaussianBlur(weight, (0, 0), sigma)[..., None]
     field = np.clip(mean + spread / (total + 0.02), -_MATCH_LIMIT, _MATCH_LIMIT).astype(np.float32)
-    return generated + cv2.resize(field, (WINDOW_SIZE, WINDOW_SIZE), interpolation=cv2.INTER_LINEAR)
+    return generated + cv2.resize(field, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def match_detail(generated: np.ndarray, original: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Sharpen the generated window (float32) as far as its rim lacks the original's fine detail."""
+def match_detail(
+    generated: np.ndarray,
+    original: np.ndarray,
+    alpha: np.ndarray,
+    region: tuple[int, int, int, int] = GENERATED,
+) -> np.ndarray:
+    """Sharpen the generated window (float32) as far as its rim lacks the original's fine detail in a region."""
     rim = 4 * alpha * (1 - alpha)
     if rim.sum() < 1.0:
         return generated
-    x0, y0, x1, y1 = GENERATED
-    fine = generated - cv2.GaussianBlur(generated, (0, 0), _DETAIL_SIGMA)
+    x0, y0, x1, y1 = region
+    sigma = _DETAIL_SIGMA * _scale(alpha.shape)
+    fine = generated - cv2.GaussianBlur(generated, (0, 0), sigma)
     real = original.astype(np.float32)
-    real -= cv2.GaussianBlur(real, (0, 0), _DETAIL_SIGMA)
+    real -= cv2.GaussianBlur(real, (0, 0), sigma)
     weight = rim[y0:y1, x0:x1, None]
     have, want = (np.sqrt((x[y0:y1, x0:x1] ** 2 * weight).sum() / (3 * weight.sum())) for x in (fine, real))
     return generated + np.clip(want / max(have, 0.5) - 1.0, 0.0, _MAX_SHARPEN) * fine
+
+
+def _scale(size: tuple[int, ...]) -> float:
+    """How much higher a window of this height (and width) is than the one that the lengths above are of."""
+    return size[0] / WINDOW_SIZE
 
 
 def _frame_box(

@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from faces.alignment import JAW, LIPS_INNER, LIPS_OUTER, STABLE, WINDOW_SIZE
+from faces.alignment import JAW, LIPS_INNER, LIPS_OUTER, STABLE
+from faces.window import WINDOW_SIZE
 
 SHAPE_POINTS = LIPS_OUTER + LIPS_INNER + JAW
 NUM_POINTS = len(SHAPE_POINTS)

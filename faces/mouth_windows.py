@@ -1,4 +1,4 @@
-"""From a followed face to smooth mouth windows: which frames can get a new mouth, and where it goes.
+"""From a followed face to smooth windows: which frames can get a new mouth, and where it goes.
 
 All functions are streams: they read a little ahead (about a third of a second) and keep nothing else.
 """
@@ -12,26 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from faces.alignment import (
-    POINT_SMOOTHING_S,
-    SMOOTHING_S,
-    WINDOW_SIZE,
-    align_matrix,
-    head_pose,
-    smooth_in_time,
-    smooth_matrices,
-    to_window,
-    warp_window,
-    window_matrix,
-)
+from faces.alignment import POINT_SMOOTHING_S, Geometry, head_pose, smooth_in_time
 from faces.tracker import FaceFrame
 from faces.usable import UsableFace, judged
+from faces.window import MOUTH_WINDOW
 from utils.pictures import picture_of
 
 _POINT_REACH_S = 3 * POINT_SMOOTHING_S
-_REACH_S = 3 * SMOOTHING_S + _POINT_REACH_S  # how far away frames still influence a frame
 _TIME_TOLERANCE = 1e-6  # seconds
-_CROP_MARGIN = 24  # px of the window kept around it, since smoothing moves the window a little
+_CROP_MARGIN = 0.15  # of the window, kept around it, since smoothing moves the window a little
 
 
 @dataclass(eq=False)
@@ -44,11 +33,12 @@ class MouthFrame:
         size: height and width of the frame, px.
         shot: see `FaceFrame`.
         reason: why there is no window, see `faces.usable.REASONS`; None when there is one.
-        window: uint8 RGB (160, 160, 3).
+        window: uint8 RGB (H, W, 3), in the geometry that was asked for.
         matrix: float32 (2, 3), frame px -> window px, smoothed.
         points: float32 (468, 2), the mesh in window px, smoothed.
         yaw: degrees.
         fade: 0..1, opacity of a new mouth in this frame.
+        kept: what an engine keeps of this frame for itself, see `engines.base.Painter`.
     """
 
     frame: Any
@@ -61,6 +51,7 @@ class MouthFrame:
     points: np.ndarray | None = None
     yaw: float = 0.0
     fade: float = 1.0
+    kept: Any = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +60,7 @@ class _Measured:
 
     result: MouthFrame
     mesh: np.ndarray
-    matrix: np.ndarray  # image px -> canonical px
+    matrix: np.ndarray  # image px -> px of the geometry's plane
     crop: np.ndarray
     corner: tuple[int, int]
 
@@ -78,7 +69,8 @@ def mouth_windows(
     faces: Iterable[FaceFrame],
     usable: UsableFace,
     release: Callable[[Any], Any] = lambda frame: frame,
-    ahead_s: float = _REACH_S,
+    ahead_s: float | None = None,
+    geometry: Geometry = MOUTH_WINDOW,
 ) -> Iterator[MouthFrame]:
     """Yield every frame, in order, with its mouth window where the face can be used.
 
@@ -87,25 +79,29 @@ def mouth_windows(
         usable: which faces can be used.
         release: makes a lighter copy of a frame whose picture is no longer needed.
         ahead_s: how far to wait for frames that the smoothing looks at, seconds; less than usual makes it one-sided.
+            None = as far as it looks.
+        geometry: which window.
     """
+    reach = geometry.reach_s + _POINT_REACH_S  # how far away frames still influence a frame
+    ahead_s = reach if ahead_s is None else ahead_s
     run: deque[_Measured] = deque()
     done = 0  # how many of the run are out already; they stay as neighbours of the next ones
     for face, reason in judged(faces, usable):
         if run and (reason is not None or run[-1].result.shot != face.shot):
-            yield from (_window(run, i) for i in range(done, len(run)))
+            yield from (_window(run, i, geometry) for i in range(done, len(run)))
             run, done = deque(), 0
         result = MouthFrame(release(face.frame), face.frame.time, picture_of(face.frame).shape, face.shot, reason)
         if reason is not None:
             yield result
             continue
-        run.append(_measure(face, result))
+        run.append(_measure(face, result, geometry))
         while done < len(run) and run[done].result.time + ahead_s <= result.time + _TIME_TOLERANCE:
-            yield _window(run, done)
+            yield _window(run, done, geometry)
             done += 1
-            while done and run[0].result.time < run[min(done, len(run) - 1)].result.time - _REACH_S:
+            while done and run[0].result.time < run[min(done, len(run) - 1)].result.time - reach:
                 run.popleft()
                 done -= 1
-    yield from (_window(run, i) for i in range(done, len(run)))
+    yield from (_window(run, i, geometry) for i in range(done, len(run)))
 
 
 def with_fades(frames: Iterable[MouthFrame], length: int) -> Iterator[MouthFrame]:
@@ -135,11 +131,10 @@ def with_fades(frames: Iterable[MouthFrame], length: int) -> Iterator[MouthFrame
     yield from waiting
 
 
-def _measure(face: FaceFrame, result: MouthFrame) -> _Measured:
-    matrix = align_matrix(face.points)
-    to_pixels = window_matrix(matrix).astype(np.float64)
-    low, high = -_CROP_MARGIN, WINDOW_SIZE + _CROP_MARGIN
-    corners = np.array([[low, low], [high, low], [low, high], [high, high]])
+def _measure(face: FaceFrame, result: MouthFrame, geometry: Geometry) -> _Measured:
+    matrix = geometry.align(face.points, result.size)
+    to_pixels = geometry.window_matrix(matrix).astype(np.float64)
+    corners = geometry.corners(_CROP_MARGIN * max(geometry.height, geometry.width))
     seen = np.linalg.solve(to_pixels[:, :2], (corners - to_pixels[:, 2]).T).T
     picture = picture_of(face.frame)
     limit = np.array(picture.shape[::-1])
@@ -150,20 +145,20 @@ def _measure(face: FaceFrame, result: MouthFrame) -> _Measured:
     return _Measured(result, face.points, matrix, crop, (int(x0), int(y0)))
 
 
-def _window(run: deque[_Measured], index: int) -> MouthFrame:
+def _window(run: deque[_Measured], index: int, geometry: Geometry) -> MouthFrame:
     """Finish one frame of a run, smoothed over its neighbours."""
     item = run[index]
-    near = [m for m in run if abs(m.result.time - item.result.time) <= _REACH_S]
+    near = [m for m in run if abs(m.result.time - item.result.time) <= geometry.reach_s + _POINT_REACH_S]
     times = np.array([m.result.time for m in near])
-    matrices = smooth_matrices(np.stack([m.matrix for m in near]), times)
+    matrices = geometry.smooth(np.stack([m.matrix for m in near]), times)
     close = np.flatnonzero(np.abs(times - item.result.time) <= _POINT_REACH_S)
-    points = np.stack([to_window(near[i].mesh, matrices[i]) for i in close])
+    points = np.stack([geometry.to_window(near[i].mesh, matrices[i]) for i in close])
     here = next(i for i, m in enumerate(near) if m is item)
     smooth = smooth_in_time(points, times[close], POINT_SMOOTHING_S)
     matrix, result = matrices[here], item.result
     in_crop = matrix.copy()
     in_crop[:, 2] += matrix[:, :2] @ np.array(item.corner, matrix.dtype)
-    result.window = warp_window(item.crop, in_crop)
-    result.matrix = window_matrix(matrix)
+    result.window = geometry.warp(item.crop, in_crop)
+    result.matrix = geometry.window_matrix(matrix)
     result.points = smooth[int(np.flatnonzero(close == here)[0])].astype(np.float32)
     return result

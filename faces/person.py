@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -16,6 +17,11 @@ _UPPER_LIP, _LOWER_LIP = LIPS_INNER[5], LIPS_INNER[15]
 _MOVING_PX = 0.5  # deviation of the lips' distance below which the mouth is still; the mesh trembles by less
 _YAW_WORTH_DEG = 20.0  # a head turned this far is worth half as much as a reference
 _MOUTH = (slice(48, 152), slice(16, 144))  # rows, columns of the window in which sharpness counts
+
+
+Known = TypeVar("Known")  # what is kept of a person
+Meet = Callable[[Sequence[MouthFrame]], Known]
+"""Makes it from frames of one shot with a window."""
 
 
 @dataclass(frozen=True)
@@ -36,24 +42,23 @@ class Person:
 
 
 def with_person(
-    frames: Iterable[MouthFrame], shape: MouthShape, references: int, look_ahead: int
-) -> Iterator[tuple[MouthFrame, Person | None]]:
+    frames: Iterable[MouthFrame], meet: Meet[Known], look_ahead: int
+) -> Iterator[tuple[MouthFrame, Known | None]]:
     """Yield every frame with the person in it (None where there is no window).
 
     From the first window of a shot on, frames are held back until enough of the person has been seen.
 
     Args:
         frames: frames in order.
-        shape: finds the resting mouth.
-        references: how many pictures of the person to keep.
+        meet: what is kept of a person.
         look_ahead: frames held back at most.
     """
     held: list[MouthFrame] = []
-    person: Person | None = None
+    person: Known | None = None
     shot: int | None = None
     for frame in frames:
         if held and frame.shot != shot:
-            yield from _introduce(held, shape, references)[1]
+            yield from _introduce(held, meet)[1]
             held = []
         if frame.shot != shot:
             shot, person = frame.shot, None
@@ -62,26 +67,26 @@ def with_person(
         elif person is None:
             held.append(frame)
             if len(held) >= look_ahead:
-                person, introduced = _introduce(held, shape, references)
+                person, introduced = _introduce(held, meet)
                 yield from introduced
                 held = []
         else:
             yield frame, None if frame.reason else person
-    yield from _introduce(held, shape, references)[1]
+    yield from _introduce(held, meet)[1]
 
 
 def with_person_at_once(
-    frames: Iterable[MouthFrame], shape: MouthShape, references: int, count: int, fade: int
-) -> Iterator[tuple[MouthFrame, Person | None]]:
+    frames: Iterable[MouthFrame], meet: Meet[Known], count: int, fade: int
+) -> Iterator[tuple[MouthFrame, Known | None]]:
     """The same without holding anything back: frames have no person until `count` of a shot's windows have been seen.
 
     Args:
-        frames, shape, references: as above.
+        frames, meet: as above.
         count: windows after which the person is known.
         fade: frames over which `fade` then rises; also after each frame without a window.
     """
     seen: list[MouthFrame] = []
-    person: Person | None = None
+    person: Known | None = None
     shot, since = None, 0
     for frame in frames:
         if frame.shot != shot:
@@ -90,29 +95,36 @@ def with_person_at_once(
             # Copies without the frame: only the window is looked at.
             seen.append(replace(frame, frame=None))
             if len(seen) >= count:
-                person, seen = _introduce(seen, shape, references)[0], []
+                person, seen = _introduce(seen, meet)[0], []
         known = person is not None and frame.reason is None
         since = since + 1 if known else 0
         frame.fade = min(1.0, since / (fade + 1))
         yield frame, person if known else None
 
 
-def _introduce(
-    held: list[MouthFrame], shape: MouthShape, references: int
-) -> tuple[Person | None, list[tuple[MouthFrame, Person | None]]]:
+def _introduce(held: list[MouthFrame], meet: Meet[Known]) -> tuple[Known | None, list[tuple[MouthFrame, Known | None]]]:
     """The person seen in some frames (None: nobody), and the frames with it."""
     usable = [frame for frame in held if frame.reason is None]
-    if not usable:
-        return None, [(frame, None) for frame in held]
-    seen = np.stack([frame.points for frame in usable])
+    person = meet(usable) if usable else None
+    return person, [(frame, None if frame.reason else person) for frame in held]
+
+
+def meet_person(frames: Sequence[MouthFrame], shape: MouthShape, references: int) -> Person:
+    """What is known of the person in frames with a window.
+
+    Args:
+        frames: of one shot, with windows as in `faces.window`.
+        shape: finds the resting mouth.
+        references: how many pictures of the person to keep.
+    """
+    seen = np.stack([frame.points for frame in frames])
     neutral = shape.neutral(seen)
     if not is_speaking(seen):
         neutral = shape.rested(neutral)
-    chosen = pick_references(usable, references)
+    chosen = pick_references(frames, references)
     points = np.stack([frame.points for frame in chosen])
     shapes = shape.encode(points, shape.base(neutral, points))
-    person = Person(neutral, np.stack([frame.window for frame in chosen]), points[:, SHAPE_POINTS], shapes)
-    return person, [(frame, None if frame.reason else person) for frame in held]
+    return Person(neutral, np.stack([frame.window for frame in chosen]), points[:, SHAPE_POINTS], shapes)
 
 
 def is_speaking(points: np.ndarray) -> bool:

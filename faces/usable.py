@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from faces.alignment import JAW, LIPS_OUTER, WINDOW_SIZE, align_matrix, head_pose, warp_window, window_matrix
+from faces.alignment import JAW, LIPS_OUTER, align_matrix, head_pose
 from faces.tracker import FaceFrame
+from faces.window import MOUTH_WINDOW
 from utils.pictures import Picture, picture_of
 
 NO_FACE, TOO_SMALL, TURNED, COVERED = "no_face", "too_small", "turned_away", "covered"
@@ -157,14 +158,13 @@ def window_sharpness(window: np.ndarray) -> np.ndarray:
 
 def _window(picture: Picture, matrix: np.ndarray) -> np.ndarray:
     """The mouth window (160, 160, 3), given image px -> canonical px (2, 3)."""
-    inverse = cv2.invertAffineTransform(window_matrix(matrix))
-    corners = np.array([[0, 0], [WINDOW_SIZE, 0], [0, WINDOW_SIZE], [WINDOW_SIZE, WINDOW_SIZE]])
-    seen, limit = corners @ inverse[:, :2].T + inverse[:, 2], np.array(picture.shape[::-1])
+    inverse = cv2.invertAffineTransform(MOUTH_WINDOW.window_matrix(matrix))
+    seen, limit = MOUTH_WINDOW.corners() @ inverse[:, :2].T + inverse[:, 2], np.array(picture.shape[::-1])
     x0, y0 = np.clip(np.floor(seen.min(0)).astype(int) - 2, 0, limit - 1)
     x1, y1 = np.clip(np.ceil(seen.max(0)).astype(int) + 2, (x0 + 1, y0 + 1), limit)
     shifted = matrix.copy()
     shifted[:, 2] += matrix[:, :2] @ np.array([x0, y0], matrix.dtype)
-    return warp_window(picture.part(int(x0), int(y0), int(x1), int(y1)), shifted)
+    return MOUTH_WINDOW.warp(picture.part(int(x0), int(y0), int(x1), int(y1)), shifted)
 
 
 def _inside(points: np.ndarray, shape: tuple[int, ...]) -> float:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from faces.alignment import WINDOW_SIZE
 from faces.mouth_shape import mouth_opening
+from faces.window import WINDOW_SIZE
 
 _GRID = 40  # places per side at which the displacement is computed; it is smooth in between
 _SOFTNESS_PX = 3.0  # points nearer than this share their pull: lips that touch may move apart

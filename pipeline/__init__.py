@@ -19,14 +19,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.lip_sync import LipSyncPipeline, ProgressCallback, Summary
+    from pipeline.job import ProgressCallback, Summary
+    from pipeline.lip_sync import LipSyncPipeline
     from pipeline.live import LiveFrame
     from pipeline.options import Options
     from pipeline.preview import Preview
 
 __all__ = ["LipSyncPipeline", "LiveFrame", "Options", "Preview", "ProgressCallback", "Summary"]
 
-_HOMES = {"LiveFrame": "live", "Options": "options", "Preview": "preview"}
+_HOMES = {"LiveFrame": "live", "Options": "options", "Preview": "preview", "ProgressCallback": "job", "Summary": "job"}
 
 
 def __getattr__(name: str) -> Any:

@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from faces.compositor import composite
+from engines.base import Engine
 from faces.mouth_windows import MouthFrame, mouth_windows
-from faces.person import Person, with_person_at_once
+from faces.person import with_person_at_once
 from faces.tracker import FaceTracker
 from faces.usable import UsableFace
-from latent_diffusion import LipSyncModel
 from models.speech_track import STEPS_PER_SECOND
-from pipeline.drawing import DrawingSettings, Drawn, draw_mouths, render_mouths
+from pipeline.drawing import DrawingSettings, Drawn, draw_mouths, pasted, render_mouths
 from utils.helpers import torch_threads
 from utils.stages import Stages
 
@@ -47,8 +46,6 @@ class LiveSettings:
         sound_ahead_s: sound after a frame that is heard before its mouth is drawn, seconds.
         meeting_frames: frames of a shot that pass unchanged until the person is known.
         fade_frames: frames over which the new mouth then fades in.
-        references: pictures of the person that are kept.
-        feather_px: softness of the pasted region's rim, px of the mouth window.
     """
 
     hop: int
@@ -56,8 +53,6 @@ class LiveSettings:
     sound_ahead_s: float
     meeting_frames: int
     fade_frames: int
-    references: int
-    feather_px: float
 
     def look_ahead(self, fps: float) -> float:
         """Seconds: no frame waits for a frame or a sound that is later than this after it.
@@ -72,7 +67,7 @@ class LiveSettings:
 def live_frames(
     frames: Iterable[LiveFrame],
     sound: Iterable[np.ndarray],
-    model: LipSyncModel,
+    engine: Engine,
     tracker: FaceTracker,
     usable: UsableFace,
     drawing: DrawingSettings,
@@ -85,38 +80,37 @@ def live_frames(
     Args:
         frames: pictures of one size, in order.
         sound: mono chunks at 16 kHz.
-        model, tracker, usable, drawing: as for a file.
+        engine, tracker, usable, drawing: as for a file.
         settings: what a frame waits for.
     """
-    speech = model.hear_live(sound, round(settings.sound_ahead_s * STEPS_PER_SECOND))
+    speech = engine.hear_live(sound, settings.sound_ahead_s)
     drawing = replace(drawing, hop=settings.hop)
 
-    def see(_: Iterator[Any]) -> Iterator[tuple[MouthFrame, Person | None]]:
-        mouths = mouth_windows(tracker.follow(frames), usable, ahead_s=settings.smoothing_ahead_s)
-        shape, count = model.mouth_shape, settings.meeting_frames
-        yield from with_person_at_once(mouths, shape, settings.references, count, settings.fade_frames)
+    def see(_: Iterator[Any]) -> Iterator[tuple[MouthFrame, Any]]:
+        ahead, geometry = settings.smoothing_ahead_s, engine.facts.geometry
+        mouths = mouth_windows(tracker.follow(frames), usable, ahead_s=ahead, geometry=geometry)
+        count = min(settings.meeting_frames, engine.facts.meeting_frames)
+        yield from with_person_at_once(mouths, engine.meet, count, settings.fade_frames)
 
-    def draw(seen: Iterator[tuple[MouthFrame, Person | None]]) -> Iterator[Drawn]:
-        yield from draw_mouths(seen, model, speech, drawing)
+    def draw(seen: Iterator[tuple[MouthFrame, Any]]) -> Iterator[Drawn]:
+        yield from draw_mouths(seen, engine, speech, drawing)
 
     def finish(drawn: Iterator[Drawn]) -> Iterator[LiveFrame]:
-        for mouth, picture in render_mouths(drawn, model):
-            yield LiveFrame(_pasted(mouth, picture, settings.feather_px), mouth.time)
+        for mouth, picture in render_mouths(drawn, engine):
+            yield LiveFrame(_pasted(mouth, picture, engine), mouth.time)
 
     stages = Stages({"faces": see, "generate": draw, "finish": finish}, depth=2 * settings.hop)
-    alone = torch_threads(1) if model.is_accelerated else nullcontext()
+    alone = torch_threads(1) if engine.is_accelerated else nullcontext()
     with alone, stages as results:
         yield from results
 
 
-def _pasted(mouth: MouthFrame, picture: np.ndarray | None, feather: float) -> np.ndarray:
+def _pasted(mouth: MouthFrame, picture: np.ndarray | None, engine: Engine) -> np.ndarray:
     """The frame's picture with the new mouth; the given one is not changed."""
     image = mouth.frame.image
     if picture is None:
         return image
-    patch = composite(
-        mouth.size, picture, mouth.window, mouth.matrix, mouth.points, fade=mouth.fade, feather=feather
-    )
+    patch = pasted(mouth, picture, engine)
     if patch is None:
         return image
     result = image.copy()

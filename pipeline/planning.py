@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from audio_processor import load_audio
+from engines.base import Budget, Skipped
 from faces.choice import FaceChoice, Track
 from faces.detector import FaceDetector, FaceMesh
 from faces.footage import FPS, Footage, collect_footage, frames_at_25, spread_parts
@@ -22,10 +23,8 @@ from faces.mouth_windows import mouth_windows
 from faces.shots import FacePlan, Look, Shot, looks, survey
 from faces.tracker import FaceTracker, TrackerSettings
 from faces.usable import UsableFace
-from latent_diffusion import LipSyncModel
-from models.syncnet import WINDOW, SyncNetV2
-from pipeline.adaptation.parts import Budget, Skipped
-from pipeline.adaptation.sound import listen, own_sync
+from models.syncnet import WINDOW
+from pipeline.judge import Judge, lesson_of
 from utils.config import Config
 from utils.helpers import InputError
 from video_processor import MediaLimits, VideoInfo, VideoReader
@@ -76,8 +75,7 @@ class Planner:
         choice: FaceChoice,
         fit: str,
         until: float,
-        model: LipSyncModel,
-        judge: Callable[[], SyncNetV2 | None],
+        judge: Callable[[], Judge | None],
     ) -> Planned:
         """Make a plan for a choice that needs one.
 
@@ -85,7 +83,6 @@ class Planner:
             choice: a speaker, or a point at a time.
             fit: how the video goes on when it is over, see `fitted_frames`.
             until: seconds of the video that get a new mouth.
-            model: hears.
             judge: loads the network that knows whether sound and picture belong together; None: there is none.
 
         Raises:
@@ -101,7 +98,7 @@ class Planner:
             chosen, notes = [(shot, _at_point(shot, choice)) for shot in shots], ()
             _check_point(choice, chosen)
         else:
-            chosen, notes = self._speakers(shots, model, judge)
+            chosen, notes = self._speakers(shots, judge)
         return Planned(FacePlan(chosen, _source_time(self.info, fit)), notes)
 
     def _settings(self) -> TrackerSettings:
@@ -117,7 +114,7 @@ class Planner:
             yield look
 
     def _speakers(
-        self, shots: list[Shot], model: LipSyncModel, judge: Callable[[], SyncNetV2 | None]
+        self, shots: list[Shot], judge: Callable[[], Judge | None]
     ) -> tuple[list[tuple[Shot, Track | None]], tuple[str, ...]]:
         """Each scene with the face that speaks, or the largest where that cannot be told; sentences about the latter.
 
@@ -135,7 +132,7 @@ class Planner:
             return chosen, (f"The speaker cannot be told ({why}): the largest face was taken.",)
         unsure = Counter()
         for number in several:
-            track, why = self._speaker(shots[number], model, network, samples)
+            track, why = self._speaker(shots[number], network, samples)
             if track is None:
                 unsure[why] += 1
             else:
@@ -154,7 +151,7 @@ class Planner:
             return None, "the sound of the video cannot be read"
 
     def _speaker(
-        self, shot: Shot, model: LipSyncModel, judge: SyncNetV2, samples: np.ndarray
+        self, shot: Shot, judge: Judge, samples: np.ndarray
     ) -> tuple[Track | None, str]:
         """The face of a scene whose lips fit the sound best; None and why, where that is not sure."""
         faces = self.config.faces
@@ -163,9 +160,9 @@ class Planner:
             footage = self._footage(shot, track)
             if not footage:
                 continue
-            heard = listen(model, footage, samples)
+            lesson = lesson_of(footage, samples)
             try:
-                sync = own_sync(heard, judge, faces.speaker_windows, Budget(math.inf, self.tick))
+                sync = judge.sync(lesson, faces.speaker_windows, Budget(math.inf, self.tick))
             except Skipped:
                 continue
             fits = abs(sync.offset) <= self.config.adaptation.max_sync_offset

@@ -12,19 +12,22 @@ import torch
 
 import app
 from audio_processor import load_audio
+from engines.base import Budget, Change, Lesson, Skipped
+from engines.lite import picture, speech
+from engines.lite.engine import Lite
+from engines.lite.model import LipSyncModel
+from engines.lite.parts import Heard
+from engines.lite.picture import Lessons, Quality, fit_picture
+from engines.lite.speech import hidden_reader, ridge_layer
 from faces.alignment import STABLE, TEMPLATE
 from faces.footage import FPS, Footage, collect_footage, frames_at_25, spread_parts
 from faces.mouth_shape import SHAPE_POINTS
 from faces.mouth_windows import MouthFrame
-from latent_diffusion import LipSyncModel
-from models.speech_track import SpeechTrack
+from models.audio_encoder import SpeechEncoder
 from models.syncnet import SyncNetV2, SyncResult
 from pipeline import LipSyncPipeline
-from pipeline.adaptation import Budget, Change, Skipped, adapt, learning, picture, speech
-from pipeline.adaptation.parts import Heard
-from pipeline.adaptation.picture import Lessons, Quality, fit_picture
-from pipeline.adaptation.sound import listen, own_sync
-from pipeline.adaptation.speech import hidden_reader, ridge_layer
+from pipeline.adaptation import adapt
+from pipeline.judge import Judge, lesson_of
 from pipeline.options import Options
 from tests import footage as films
 from tests.tiny_weights import tiny_config, write_tiny_weights
@@ -64,13 +67,18 @@ def model(weights: Path) -> LipSyncModel:
 
 
 @pytest.fixture(scope="module")
-def judge(weights: Path) -> SyncNetV2:
-    return SyncNetV2.from_pretrained(weights / "debug" / "syncnet_judge").eval()
+def engine(model: LipSyncModel, config: Config) -> Lite:
+    return Lite.of(model, config)
+
+
+@pytest.fixture(scope="module")
+def judge(weights: Path) -> Judge:
+    return Judge.load(weights, "debug", torch.device("cpu"))
 
 
 @pytest.fixture
 def fitting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learning, "own_sync", lambda *_: FITS)
+    monkeypatch.setattr(Judge, "sync", lambda *_: FITS)
 
 
 def state(model: LipSyncModel) -> dict[str, torch.Tensor]:
@@ -103,11 +111,11 @@ def plenty() -> Budget:
 
 
 def test_a_habit_of_the_person_is_learnt_and_the_model_stays(
-    model: LipSyncModel, judge: SyncNetV2, config: Config, fitting: None
+    model: LipSyncModel, engine: Lite, judge: Judge, config: Config, fitting: None
 ) -> None:
     samples = films.speech_like(8.0, 16000, seed=1)
     person, before = person_with_habits(model, samples), state(model)
-    adapted, report = adapt(model, [person], samples, judge, config.adaptation, plenty())
+    adapted, report = adapt(engine, [person], samples, judge, config.adaptation, plenty())
 
     assert report.skipped is None and report.sync == FITS and report.footage_s == pytest.approx(8.0)
     assert report.lips_px.after < 0.6 * report.lips_px.before
@@ -119,69 +127,73 @@ def test_a_habit_of_the_person_is_learnt_and_the_model_stays(
     shown = model.mouth_shape.encode(
         true.points, model.mouth_shape.base(model.mouth_shape.neutral(true.points), true.points)
     )
-    error = [np.std(m.predict_shape(heard, times, 5.0) - shown, axis=0).mean() for m in (model, adapted)]
+    error = [np.std(m.predict_shape(heard, times, 5.0) - shown, axis=0).mean() for m in (model, adapted.model)]
     assert error[1] < 0.8 * error[0]
 
 
 def test_sound_that_is_a_little_late_is_learnt_from_at_the_right_time(
-    model: LipSyncModel, judge: SyncNetV2, config: Config, monkeypatch: pytest.MonkeyPatch
+    model: LipSyncModel, engine: Lite, judge: Judge, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples = films.speech_like(8.0, 16000, seed=1)
     person = person_with_habits(model, samples, offset=2)
     after = {}
     for offset in (0, 2):
-        monkeypatch.setattr(learning, "own_sync", lambda *_, offset=offset: SyncResult(offset, 0.6, 0.7))
-        after[offset] = adapt(model, [person], samples, judge, config.adaptation, plenty())[1]
+        monkeypatch.setattr(Judge, "sync", lambda *_, offset=offset: SyncResult(offset, 0.6, 0.7))
+        after[offset] = adapt(engine, [person], samples, judge, config.adaptation, plenty())[1]
     assert after[2].lips_px.after < 0.7 * (after[0].lips_px.after if after[0].lips_px else after[2].lips_px.before)
 
 
 def test_a_mouth_that_has_nothing_to_do_with_the_sound_changes_nothing(
-    model: LipSyncModel, judge: SyncNetV2, config: Config, fitting: None
+    model: LipSyncModel, engine: Lite, judge: Judge, config: Config, fitting: None
 ) -> None:
     samples = films.speech_like(4.0, 16000)
     still = person_with_habits(model, samples, amount=0.0)
     noise = np.random.default_rng(0).normal(scale=2.0, size=(len(still), len(SHAPE_POINTS), 2))
     still.points[:, SHAPE_POINTS] += noise.astype(np.float32)
-    same, report = adapt(model, [still], samples, judge, config.adaptation, plenty())
-    assert same is model
+    same, report = adapt(engine, [still], samples, judge, config.adaptation, plenty())
+    assert same is engine
     assert report.sentence().startswith("Adaptation skipped: learning from the video did not help (error of the lips")
     assert "(not kept)" in report.sentence() and not report.lips_px.kept
 
 
 @pytest.mark.parametrize("found", [DOES_NOT, SyncResult(0, 0.1, 1.0), SyncResult(6, 0.6, 0.7)])
 def test_sound_that_does_not_fit_the_picture_is_not_learnt_from(
-    model: LipSyncModel, judge: SyncNetV2, config: Config, monkeypatch: pytest.MonkeyPatch, found: SyncResult
+    model: LipSyncModel, engine: Lite, judge: Judge, config: Config, monkeypatch: pytest.MonkeyPatch, found: SyncResult
 ) -> None:
-    monkeypatch.setattr(learning, "own_sync", lambda *_: found)
+    monkeypatch.setattr(Judge, "sync", lambda *_: found)
     samples = films.speech_like(4.0, 16000)
-    same, report = adapt(model, [person_with_habits(model, samples)], samples, judge, config.adaptation, plenty())
-    assert same is model and report.sync == found
+    same, report = adapt(engine, [person_with_habits(model, samples)], samples, judge, config.adaptation, plenty())
+    assert same is engine and report.sync == found
     assert "the sound of the video does not fit its picture" in report.sentence()
     assert f"confidence {found.confidence:.2f}" in report.sentence()
 
 
-def test_without_a_judge_or_time_nothing_is_learnt(model: LipSyncModel, judge: SyncNetV2, config: Config) -> None:
+def test_without_a_judge_or_time_nothing_is_learnt(
+    model: LipSyncModel, engine: Lite, judge: Judge, config: Config
+) -> None:
     samples = films.speech_like(4.0, 16000)
     person = person_with_habits(model, samples)
-    assert "no weights" in adapt(model, [person], samples, None, config.adaptation, plenty())[1].skipped
+    assert "no weights" in adapt(engine, [person], samples, None, config.adaptation, plenty())[1].skipped
     late = Budget(time.monotonic() - 1)
-    assert "time given was over" in adapt(model, [person], samples, judge, config.adaptation, late)[1].skipped
+    assert "time given was over" in adapt(engine, [person], samples, judge, config.adaptation, late)[1].skipped
 
 
-def test_the_offset_of_scattered_windows_is_found(judge: SyncNetV2, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_offset_of_scattered_windows_is_found(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Embeddings are replaced by ones whose true offset is known."""
     codes = torch.nn.functional.normalize(torch.randn(200, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    network = SyncNetV2.from_pretrained(weights / "debug" / "syncnet_judge")
+    encoder = SpeechEncoder.from_pretrained(weights / "whisper_tiny_en_encoder")
+    monkeypatch.setattr(encoder, "features", lambda samples: np.zeros((400, 5, 384), np.float16))
     monkeypatch.setattr(
-        judge, "visual", lambda frames: codes[frames[:, 0, 0, 0, 0].mul(127.5).add(127.5).round().long()]
+        network, "visual", lambda frames: codes[frames[:, 0, 0, 0, 0].mul(127.5).add(127.5).round().long()]
     )
-    monkeypatch.setattr(judge, "embed_audio", lambda features: codes.roll(3, dims=0))
+    monkeypatch.setattr(network, "embed_audio", lambda features: codes.roll(3, dims=0))
     stretches = []
     for first in (20, 90):
         windows = np.zeros((40, 160, 160, 3), np.uint8)
         windows += np.arange(first, first + 40, dtype=np.uint8)[:, None, None, None]
         stretches.append(Footage(first, windows, np.zeros((40, 468, 2), np.float32)))
-    heard = Heard(stretches, SpeechTrack(np.zeros((400, 5, 384)), np.ones(400)), [20, 90])
-    found = own_sync(heard, judge, 30, plenty())
+    found = Judge(network, encoder).sync(Lesson(stretches, np.zeros(128000), [20, 90]), 30, plenty())
     assert found.offset == 3 and found.distance < 1e-3 and found.confidence > 1
 
 
@@ -191,7 +203,8 @@ def looking(model: LipSyncModel, samples: np.ndarray) -> Heard:
     face = films.cv2.resize(films.portrait()[100:200, 180:280], (160, 160)).astype(np.float32)
     for frame, window in enumerate(person.windows):
         window[:] = face / 2 + frame
-    return listen(model, [person], samples)
+    lesson = lesson_of([person], samples)
+    return Heard(lesson, model.hear(lesson.samples))
 
 
 def test_windows_that_check_are_never_learnt_from(model: LipSyncModel) -> None:
@@ -288,7 +301,7 @@ def test_the_pipeline_adapts_to_a_video_and_the_next_job_starts_afresh(
         seen.append(len(hidden))
         return 2.0, 1.0  # the portrait does not speak: let any change count
 
-    monkeypatch.setattr(learning, "own_sync", lambda *_: FITS)
+    monkeypatch.setattr(Judge, "sync", lambda *_: FITS)
     monkeypatch.setattr(speech, "try_layer", enough)
     plain = run(lip_sync, video, replace(QUICK, adapt=0.0), "plain.mkv")
     summary = run(lip_sync, video)
@@ -305,7 +318,7 @@ def test_the_pipeline_adapts_to_a_video_and_the_next_job_starts_afresh(
 def test_a_video_that_does_not_fit_comes_out_as_without_adaptation(
     lip_sync: LipSyncPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(learning, "own_sync", lambda *_: DOES_NOT)
+    monkeypatch.setattr(Judge, "sync", lambda *_: DOES_NOT)
     video = films.make_video(tmp_path / "video.mp4", 1.6)
     summary = run(lip_sync, video)
     plain = run(lip_sync, video, replace(QUICK, adapt=0.0), "plain.mkv")
@@ -414,6 +427,6 @@ def test_a_real_person_is_adapted_to_and_foreign_sound_is_noticed(
     assert summary.adaptation.skipped is None or "did not help" in summary.adaptation.skipped
 
     other = load_audio(REPO / "examples" / "speech.wav")
-    monkeypatch.setattr("pipeline.lip_sync._own_sound", lambda *_: np.resize(other, 160000))
+    monkeypatch.setattr("pipeline.study._own_sound", lambda *_: np.resize(other, 160000))
     summary = run(lip_sync, video)
     assert "does not fit its picture" in summary.adaptation.skipped

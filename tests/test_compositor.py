@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from skimage import data as pictures
 
-from faces.alignment import align_matrix, to_window, warp_window, window_matrix
-from faces.compositor import GENERATED, composite, match_detail, soft_mask
+from faces.alignment import align_matrix
+from faces.compositor import composite, match_detail, soft_mask
 from faces.detector import FaceDetector, FaceMesh, roi_from_detection
+from faces.window import GENERATED, MOUTH_WINDOW
 from video_processor import Patch
 
 MODELS = Path(__file__).resolve().parent.parent / "pretrained" / "faces"
@@ -26,7 +27,7 @@ class Face:
     points: np.ndarray
 
     def composite(self, generated: np.ndarray, **options: float) -> Patch | None:
-        return composite(self.frame.shape, generated, self.window, self.matrix, self.points, **options)
+        return composite(self.frame.shape, generated, self.window, self.matrix, soft_mask(self.points), **options)
 
 
 def face_at(scale: float, angle: float = 0.0) -> Face:
@@ -39,7 +40,8 @@ def face_at(scale: float, angle: float = 0.0) -> Face:
     detection = FaceDetector(MODELS).detect(frame)[0]
     mesh, _ = FaceMesh(MODELS)(frame, roi_from_detection(detection))
     matrix = align_matrix(mesh)
-    return Face(frame, warp_window(frame, matrix), window_matrix(matrix), to_window(mesh, matrix))
+    window, points = MOUTH_WINDOW.warp(frame, matrix), MOUTH_WINDOW.to_window(mesh, matrix)
+    return Face(frame, window, MOUTH_WINDOW.window_matrix(matrix), points)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +133,7 @@ def test_the_patch_lies_on_even_pixels_within_the_frame(face: Face) -> None:
     for shift in ((0, 0), (7, 3), (-210, 5), (0, 420)):
         moved = face.matrix.copy()
         moved[:, 2] -= moved[:, :2] @ np.array(shift, np.float32)
-        patch = composite(face.frame.shape, face.window, face.window, moved, face.points)
+        patch = composite(face.frame.shape, face.window, face.window, moved, soft_mask(face.points))
         height, width = patch.alpha.shape
         assert patch.image.shape == (height, width, 3)
         assert patch.image.dtype == np.uint8 and patch.alpha.dtype == np.float32
@@ -143,7 +145,7 @@ def test_the_patch_lies_on_even_pixels_within_the_frame(face: Face) -> None:
 def test_a_face_outside_of_the_frame_gives_no_patch(face: Face) -> None:
     moved = face.matrix.copy()
     moved[:, 2] -= moved[:, :2] @ np.array((5000, 0), np.float32)
-    assert composite(face.frame.shape, face.window, face.window, moved, face.points) is None
+    assert composite(face.frame.shape, face.window, face.window, moved, soft_mask(face.points)) is None
 
 
 def test_a_soft_window_is_sharpened_a_little_and_a_sharp_one_is_left_alone(face: Face) -> None:

@@ -15,7 +15,7 @@ from audio_processor import load_audio
 from data.preprocess import RawClip, face_tracker
 from evaluation.clips import find_clips, in_step, pair_with_speech
 from evaluation.features import PACKAGES, check_packages
-from faces.compositor import composite
+from faces.compositor import composite, soft_mask
 from faces.mouth_windows import mouth_windows
 from faces.usable import UsableFace
 from models.syncnet import SyncNetV2
@@ -230,7 +230,8 @@ def write_disordered(video: Path, sound: Path, output: Path, config: object) -> 
         with VideoWriter(output, reader.info, audio_from=sound) as writer:
             for frame, other in zip(frames, order, strict=True):
                 mouth = frames[other].window
-                writer.write(frame.frame, composite(frame.size, mouth, frame.window, frame.matrix, frame.points))
+                alpha = soft_mask(frame.points)
+                writer.write(frame.frame, composite(frame.size, mouth, frame.window, frame.matrix, alpha))
 
 
 def test_metrics_rank_real_frozen_and_disordered_mouths(ranked: dict) -> None:

@@ -11,17 +11,14 @@ from faces.alignment import (
     EYE_CORNERS,
     JAW,
     LIPS_OUTER,
-    WINDOW_ORIGIN,
-    WINDOW_SIZE,
     align_matrix,
     eye_distance,
     head_pose,
     smooth_matrices,
-    to_window,
-    warp_window,
 )
 from faces.detector import FaceDetector, FaceMesh, roi_from_detection, roi_from_mesh
 from faces.mouth_shape import NUM_POINTS, RESTING_OPENING_PX, SHAPE_POINTS, MouthShape, Neutral, mouth_opening
+from faces.window import MOUTH_WINDOW, WINDOW_SIZE
 
 NETWORKS = Path(__file__).parent.parent / "pretrained" / "faces"
 
@@ -85,7 +82,7 @@ def test_mesh_follows_the_picture_when_it_turns(portrait, portrait_points, detec
 
 
 def test_alignment_puts_the_eyes_at_their_place(portrait_points):
-    corners = to_window(portrait_points[EYE_CORNERS], align_matrix(portrait_points)) + WINDOW_ORIGIN
+    corners = MOUTH_WINDOW.to_window(portrait_points[EYE_CORNERS], align_matrix(portrait_points)) + MOUTH_WINDOW.origin
     np.testing.assert_allclose(corners.reshape(2, 2, 2).mean(1), [[92, 84], [164, 84]], atol=3)
 
 
@@ -93,15 +90,15 @@ def test_window_is_the_same_for_a_large_turned_copy(portrait, portrait_points, d
     turn = cv2.getRotationMatrix2D((256, 256), -15, 1.0)
     large = cv2.resize(cv2.warpAffine(portrait, turn, (512, 512)), None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
     points, _ = mesh_of(large, detector, mesh)
-    window = warp_window(portrait, align_matrix(portrait_points))
-    again = warp_window(large, align_matrix(points))
+    window = MOUTH_WINDOW.warp(portrait, align_matrix(portrait_points))
+    again = MOUTH_WINDOW.warp(large, align_matrix(points))
     assert window.shape == (WINDOW_SIZE, WINDOW_SIZE, 3)
     middle = slice(30, 130)
     assert np.abs(window[middle, middle].astype(float) - again[middle, middle]).mean() < 8
 
 
 def test_window_holds_the_mouth_and_the_jaw(portrait_points):
-    in_window = to_window(portrait_points, align_matrix(portrait_points))
+    in_window = MOUTH_WINDOW.to_window(portrait_points, align_matrix(portrait_points))
     assert (in_window[LIPS_OUTER] > 35).all() and (in_window[LIPS_OUTER] < 125).all()
     assert (in_window[JAW[3:-3]] > 0).all() and (in_window[JAW[3:-3]] < WINDOW_SIZE).all()
 
@@ -129,7 +126,7 @@ def test_pose_is_mirrored_with_the_picture(portrait, portrait_points, detector, 
 def shapes(portrait_points):
     """Two people whose mouths open and shut while the head nods: the nod moves the jaw, too."""
     rng = np.random.default_rng(0)
-    points = to_window(portrait_points, align_matrix(portrait_points)).astype(np.float32)
+    points = MOUTH_WINDOW.to_window(portrait_points, align_matrix(portrait_points)).astype(np.float32)
     lower = [i for i in SHAPE_POINTS if points[i, 1] > points[13, 1]]
 
     def person(frames):

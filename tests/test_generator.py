@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from engines.lite.model import LipSyncModel
 from latent_diffusion import (
     MASK_COLUMNS,
     MASK_ROWS,
     Conditions,
     LatentLipDiffusion,
-    LipSyncModel,
     latent_mask,
     pixel_mask,
     shared_noise,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from faces.alignment import SMOOTHING_S
 from faces.detector import FaceDetector, FaceMesh, roi_from_detection
 from faces.mouth_shape import NUM_POINTS
 from faces.mouth_windows import MouthFrame, mouth_windows, with_fades
-from faces.person import pick_references, with_person
+from faces.person import Person, meet_person, pick_references, with_person
 from faces.tracker import FaceFrame
 from faces.usable import NO_FACE, TOO_SMALL, TURNED, UsableFace
 
@@ -169,12 +170,16 @@ class CountingShape:
         return (points - base)[:, 14, 1:]
 
 
+def meet(frames: Sequence[MouthFrame]) -> Person:
+    return meet_person(frames, CountingShape(), references=2)
+
+
 def test_each_shot_has_its_own_person_known_from_its_first_window() -> None:
     frames = [mouth(NO_FACE), *(speaking(i) for i in range(6)), mouth(NO_FACE), *(speaking(i) for i in range(20))]
     other = [speaking(40) for _ in range(3)]
     for frame in other:
         frame.shot = 1
-    result = list(with_person(iter(frames + other), CountingShape(), references=2, look_ahead=10))
+    result = list(with_person(iter(frames + other), meet, look_ahead=10))
 
     assert [f for f, _ in result] == frames + other
     people = [p for _, p in result]
@@ -186,4 +191,4 @@ def test_each_shot_has_its_own_person_known_from_its_first_window() -> None:
 
 
 def test_a_video_without_any_face_has_nobody() -> None:
-    assert [p for _, p in with_person((mouth(NO_FACE) for _ in range(30)), CountingShape(), 2, 10)] == [None] * 30
+    assert [p for _, p in with_person((mouth(NO_FACE) for _ in range(30)), meet, 10)] == [None] * 30

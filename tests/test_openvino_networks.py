@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from latent_diffusion import LipSyncModel, Running, pixel_mask
+from engines.lite.model import LipSyncModel, Running
+from latent_diffusion import pixel_mask
 from models.autoencoder import MouthAutoencoder
 from models.openvino_networks import OpenVinoNetworks
 from tests.processed import resting_mouth

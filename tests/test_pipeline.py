@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-import pipeline.lip_sync as pipeline
+from engines.lite.engine import Lite
+from engines.lite.model import LipSyncModel
 from faces.usable import AFTER_SPEECH, NO_FACE
 from language_processor import SpokenText
-from latent_diffusion import LipSyncModel
 from models.phonemes import SYMBOLS, Phoneme
-from pipeline import LipSyncPipeline, Summary
+from pipeline import LipSyncPipeline, Summary, job
 from pipeline.options import Options
 from tests import footage
 from tests.tiny_weights import tiny_config
@@ -54,7 +54,7 @@ def patches(monkeypatch: pytest.MonkeyPatch) -> list[Patch | None]:
             given.append(patch)
             return super().write(frame, patch)
 
-    monkeypatch.setattr(pipeline, "VideoWriter", Recorder)
+    monkeypatch.setattr(job, "VideoWriter", Recorder)
     return given
 
 
@@ -108,7 +108,7 @@ def test_phonemes_change_the_mouth_only_where_the_weights_know_them(
     assert all(map(equal, silent, mouths(lip_sync, phonemes=said)))
     model = LipSyncModel.load(tiny_weights, size="debug")
     model.speech_model.register_to_config(knows_phonemes=True)
-    taught = LipSyncPipeline(model, lip_sync._config)
+    taught = LipSyncPipeline(Lite.of(model, lip_sync._config), lip_sync._config)
     assert all(map(equal, silent, mouths(taught)))
     assert not all(map(equal, silent, mouths(taught, phonemes=said)))
 
@@ -261,7 +261,7 @@ def test_progress_counts_up_to_the_expected_number(lip_sync: LipSyncPipeline, tm
     assert {total for done, total in seen if done} == {30}
 
 
-@pytest.mark.parametrize("stage", ["fitted_frames", "mouth_windows", "draw_mouths", "render_mouths", "composite"])
+@pytest.mark.parametrize("stage", ["fitted_frames", "mouth_windows", "draw_mouths", "render_mouths", "pasted"])
 def test_an_error_in_any_stage_ends_the_run_and_leaves_nothing(
     lip_sync: LipSyncPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
@@ -269,7 +269,7 @@ def test_an_error_in_any_stage_ends_the_run_and_leaves_nothing(
         raise OSError("the disk is on fire")
 
     video = footage.make_video(tmp_path / "video.mp4", 1.0)
-    monkeypatch.setattr(pipeline, stage, broken)
+    monkeypatch.setattr(job, stage, broken)
     before = set(tmp_path.iterdir())
     with pytest.raises(OSError, match="on fire"):
         run(lip_sync, video, 1.0, "out.mp4")

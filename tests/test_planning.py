@@ -72,16 +72,16 @@ def two_faces(right_from: int, count: int) -> list[np.ndarray]:
 
 def places(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
     """Where the patches of a run are (left edge, px; None: no patch), filled as it runs."""
-    import pipeline.lip_sync as pipeline
+    from pipeline import job
 
     given: list[float | None] = []
 
-    class Recorder(pipeline.VideoWriter):
+    class Recorder(job.VideoWriter):
         def write(self, frame, patch=None):  # noqa: ANN001, ANN202 - as in the base
             given.append(None if patch is None else patch.x)
             return super().write(frame, patch)
 
-    monkeypatch.setattr(pipeline, "VideoWriter", Recorder)
+    monkeypatch.setattr(job, "VideoWriter", Recorder)
     return given
 
 
@@ -168,7 +168,7 @@ def test_the_speaker_is_the_one_whose_sound_is_heard(
         video = write(tmp_path / f"{number}.mp4", images, clips[heard])
         limits = MediaLimits()
         planner = Planner(probe_video(video), lip_sync._detector, lip_sync._mesh, config, limits)
-        planned = planner.plan(FaceChoice("speaker"), "bounce", 10.0, lip_sync._model, lip_sync._judge)
+        planned = planner.plan(FaceChoice("speaker"), "bounce", 10.0, lip_sync._judge)
         ((_, track),) = planned.plan.chosen
         right += not planned.notes and (track.centre()[0] > 320) == bool(heard)
     assert right >= 2

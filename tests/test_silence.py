@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from scipy.signal import butter, sosfilt
 
+from engines.lite.model import LipSyncModel
 from faces.mouth_shape import MouthShape, mouth_opening
-from latent_diffusion import LatentLipDiffusion, LipSyncModel
+from latent_diffusion import LatentLipDiffusion
 from models.audio_encoder import SpeechEncoder
 from models.autoencoder import MouthAutoencoder
 from models.checkpoint import load_pretrained

@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from data.dataset import Clip, ClipCache, StepBatches, clip_probabilities, decode_crops, load_clips, to_tensor
 from data.occlusions import KINDS, Covered, covered, draw_sprite, put, skin_colour
-from faces.alignment import WINDOW_SIZE
+from faces.window import WINDOW_SIZE
 from models.cover import INPUT_SIDE, MouthCover
 from training.common import Batch, Losses, Stage, save_picture
 from utils.config import Config

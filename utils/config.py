@@ -239,6 +239,7 @@ class TrainingConfig(Section):
 
 
 class InferenceConfig(Section):
+    engine: str
     weights_dir: Path
     steps: PositiveInt
     guidance: NonNegativeFloat

@@ -14,10 +14,12 @@ import cv2
 import numpy as np
 import torch
 
+from engines.base import Budget, Change, Skipped
+from engines.lite.model import LipSyncModel
+from engines.lite.parts import Heard, true_shapes
 from faces.mouth_shape import SHAPE_POINTS, mouth_opening
-from latent_diffusion import Conditions, LatentLipDiffusion, LipSyncModel, latent_mask, pixel_mask
+from latent_diffusion import Conditions, LatentLipDiffusion, latent_mask, pixel_mask
 from models.precision import fast_dtype
-from pipeline.adaptation.parts import Budget, Change, Heard, Skipped, true_shapes
 from utils.config import AdaptationConfig
 
 FRAMES = 16  # in a window that is learnt from

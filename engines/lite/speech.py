@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from engines.base import Change
+from engines.lite.model import LipSyncModel
+from engines.lite.parts import Heard, true_shapes
 from faces.alignment import LIPS_INNER, LIPS_OUTER
 from faces.mouth_shape import MouthShape, mouth_opening
-from latent_diffusion import LipSyncModel
-from pipeline.adaptation.parts import Change, Heard, true_shapes
 
 _FOLDS = 4
 _LIPS = slice(0, len(LIPS_OUTER) + len(LIPS_INNER))  # they come first among the points of a mouth shape

@@ -1,0 +1,240 @@
+"""What an engine is: a network that can draw mouths, as the pipeline sees it.
+
+The pipeline finds faces, brings them to the window that the engine wants (`Facts.geometry`), lets the engine hear the
+sound and meet the person, asks it for overlapping windows of frames, cross-fades what it drew, and pastes the pictures
+with the engine's opacity. Times are seconds throughout, so an engine is asked for a video's own frames, whatever the
+frame rate.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from faces.alignment import Geometry
+from faces.footage import FPS, Footage
+from faces.mouth_windows import MouthFrame
+from utils.helpers import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from models.phonemes import Phoneme
+    from utils.config import AdaptationConfig, Config
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of an engine without asking it to draw.
+
+    Attributes:
+        name: by which it is chosen.
+        licence: of its weights and their use, one line for people.
+        needs: weights and devices, one line for people.
+        geometry: how it wants the face.
+        region: x0, y0, x1, y1: the rectangle of the window in which it draws. Beyond it nothing is pasted.
+        window: frames that it draws at once.
+        overlap: frames that two windows share; they are cross-faded.
+        fast_overlap: the same where speed counts more.
+        meeting_frames: frames of a shot that it wants to see before it draws; 1 = it need not know the person.
+        fps: frame rate that it was trained at; None = any.
+        matched: whether colour and sharpness of its pictures are to be fitted to the frame around them.
+    """
+
+    name: str
+    licence: str
+    needs: str
+    geometry: Geometry
+    region: tuple[int, int, int, int]
+    window: int
+    overlap: int
+    fast_overlap: int
+    meeting_frames: int = 1
+    fps: float | None = None
+    matched: bool = True
+
+
+@dataclass(frozen=True)
+class Style:
+    """What the user chose of how mouths are drawn.
+
+    Attributes:
+        steps: network passes.
+        guidance: exaggeration of what the speech asks for; 1 = off.
+        seed: of the noise; the same for all windows of a video.
+    """
+
+    steps: int = 1
+    guidance: float = 1.0
+    seed: int = 1
+
+
+Painter = Callable[[Sequence[MouthFrame]], np.ndarray]
+"""Draws successive frames of one person, up to a window of them: float (F, ...), whatever the engine's `render` takes.
+It is called window after window in the order of time; a frame that lies in two windows is drawn twice, and the two
+results are cross-faded as they are (latents or pictures). `MouthFrame.kept` is for what need not be made twice."""
+
+
+class Engine(ABC):
+    """Draws mouths. One instance serves many jobs, one after the other; painting and rendering run side by side.
+
+    Attributes:
+        facts: what is known of it.
+        device: where it computes.
+        is_accelerated: whether it computes by other means than PyTorch, which then gets one thread only.
+    """
+
+    facts: Facts
+    device: torch.device
+    is_accelerated: bool = False
+
+    @classmethod
+    @abstractmethod
+    def load(cls, config: Config, device: torch.device, weights: Path) -> Engine:
+        """Read the weights.
+
+        Args:
+            config: the configuration.
+            device: where to compute.
+            weights: folder of the weights.
+
+        Raises:
+            InputError: weights are missing or do not fit.
+        """
+
+    @abstractmethod
+    def hear(self, samples: np.ndarray, phonemes: Sequence[Phoneme] = ()) -> Any:
+        """Listen to a sound; what comes back is given to `painter`. Memory should hold little more than the samples.
+
+        Args:
+            samples: mono (N,) at 16 kHz, float16 or float32 in [-1, 1].
+            phonemes: what is said when, where that is known.
+        """
+
+    def hear_live(self, chunks: Iterable[np.ndarray], ahead_s: float) -> Any:
+        """Listen to a sound that is still being made.
+
+        Args:
+            chunks: mono pieces at 16 kHz; read only as far as frames that are drawn need it.
+            ahead_s: seconds of sound after a frame that may be waited for.
+
+        Raises:
+            InputError: the engine cannot.
+        """
+        raise InputError(f"The engine {self.facts.name} cannot draw live: it needs the whole sound.")
+
+    @abstractmethod
+    def meet(self, frames: Sequence[MouthFrame]) -> Any:
+        """What is kept of a person, from 1 to `meeting_frames` frames of a shot; given to `painter`, never None."""
+
+    @abstractmethod
+    def painter(self, person: Any, speech: Any, style: Style) -> Painter:
+        """Begin a run of frames of one person.
+
+        Args:
+            person: from `meet`.
+            speech: from `hear`; time 0 of the frames is its first sample.
+            style: what the user chose.
+        """
+
+    def render(self, frames: Sequence[MouthFrame], drawn: np.ndarray) -> np.ndarray:
+        """Pictures uint8 RGB (F, H, W, 3) of the window, from what `painter` drew (F, ...), cross-faded."""
+        return np.clip(drawn + 0.5, 0, 255).astype(np.uint8)
+
+    @abstractmethod
+    def opacity(self, frame: MouthFrame) -> np.ndarray:
+        """How opaque the new window is pasted into this frame: float32 (H, W) in [0, 1], 0 outside `Facts.region`."""
+
+    def adapt(self, lesson: Lesson, settings: AdaptationConfig, budget: Budget) -> tuple[Engine, Learned]:
+        """Learn from a person who is seen with the own voice; this engine stays as it is.
+
+        Args:
+            lesson: the person.
+            settings: see the configuration.
+            budget: how long it may take.
+
+        Returns:
+            The adapted copy (this engine itself where no part of it came out better), and what was learnt.
+
+        Raises:
+            Skipped: there is nothing that could be learnt.
+        """
+        raise Skipped(f"the engine {self.facts.name} does not learn from the video")
+
+
+class Skipped(Exception):
+    """There is a reason not to adapt; the message is the end of a sentence."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long adaptation may go on.
+
+    Attributes:
+        end: value of `time.monotonic` at which to stop.
+        tick: called often; raises to stop the whole job.
+    """
+
+    end: float
+    tick: Callable[[], None] = lambda: None
+
+    def left(self) -> float:
+        """Seconds that are left, never below 0; also the moment at which a wish to stop is obeyed."""
+        self.tick()
+        return max(0.0, self.end - time.monotonic())
+
+
+@dataclass(frozen=True)
+class Change:
+    """A measure on frames that were not learnt from, before and after learning; was the learnt part kept?"""
+
+    before: float
+    after: float
+    kept: bool
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Stretches of a person with the sound around each.
+
+    Attributes:
+        footage: the stretches; windows and points are those of `faces.window.MOUTH_WINDOW`.
+        samples: the sound of all of them in a row, mono (N,) at 16 kHz.
+        starts: of each stretch, its first frame's number in that sound (25 a second).
+        offset: frames by which the sound is late; see `SyncResult`.
+    """
+
+    footage: Sequence[Footage]
+    samples: np.ndarray
+    starts: Sequence[int]
+    offset: int = 0
+
+    def times(self) -> np.ndarray:
+        """Seconds in the sound (N,) that belong to all frames, stretch by stretch."""
+        numbers = [start + np.arange(len(f)) for start, f in zip(self.starts, self.footage, strict=True)]
+        return (np.concatenate(numbers) + self.offset) / FPS
+
+    def points(self) -> np.ndarray:
+        """The meshes (N, 468, 2) of all frames, window px."""
+        return np.concatenate([f.points for f in self.footage])
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What an engine learnt of a person.
+
+    Attributes:
+        lips_px: mean error of the predicted lip points, px of the mouth window (72 px are between the eyes).
+        picture_db: PSNR of the drawn mouth, dB.
+        steps: training steps of the picture.
+    """
+
+    lips_px: Change | None = None
+    picture_db: Change | None = None
+    steps: int = 0
