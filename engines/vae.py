@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
@@ -71,6 +72,12 @@ def encode(vae: AutoencoderKL, pictures: torch.Tensor, noise: Noise) -> torch.Te
 def decode(vae: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
     """Pictures (N, 3, H, W) float32, about [-1, 1] but not clamped, of scaled latents (N, 4, H/8, W/8)."""
     return vae.decode((latents / SCALE).to(vae.dtype)).sample.float()
+
+
+def to_tensor(pictures: np.ndarray) -> torch.Tensor:
+    """uint8 (N, H, W, 3) -> float32 (N, 3, H, W) in [-1, 1]."""
+    # Contiguous: another order of memory makes convolutions round in another way, ten times further from the originals.
+    return torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))).float() / 127.5 - 1
 
 
 def drawn_by(seed: int) -> Noise:

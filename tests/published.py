@@ -119,3 +119,16 @@ def sound(seconds: float, seed: int) -> np.ndarray:
     voice = voice * 0.18 * (0.55 + 0.45 * np.sin(2 * np.pi * 3.1 * t + 0.5))
     voice += 0.01 * np.random.default_rng(seed).standard_normal(count)
     return np.round(32767 * voice).astype(np.int16)
+
+
+def published_whisper() -> nn.Module:
+    """Whisper tiny's encoder with weights by the rule, which goes by OpenAI's names."""
+    from engines.hearing import make_whisper
+
+    network = make_whisper()
+    state, theirs = network.state_dict(), key_list("whisper_tiny_transformers")["openai_names"]
+    for name, tensor in state.items():
+        if name != "embed_positions.weight":
+            state[name] = torch.from_numpy(rule_tensor(theirs[f"encoder.{name}"], tuple(tensor.shape)))
+    network.load_state_dict(state)
+    return network.eval()

@@ -6,14 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from engines import hearing
 from engines.hearing import LATENTSYNC, MUSETALK, HearingStyle, WhisperStates, make_whisper, step_table
 from models.audio_encoder import SpeechEncoder, log_power
 from tests.conftest import REPO
-from tests.published import Golden, distance, key_list, needs_published, rule_tensor, sound
+from tests.published import Golden, distance, key_list, needs_published, published_whisper, sound
 
 TOLERANCE = 5e-5
 
@@ -29,13 +28,7 @@ def openai_names() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def whisper() -> WhisperEncoder:
-    network, theirs = make_whisper(), openai_names()
-    state = network.state_dict()
-    for name, tensor in state.items():
-        if name != "embed_positions.weight":
-            state[name] = torch.from_numpy(rule_tensor(theirs[name], tuple(tensor.shape)))
-    network.load_state_dict(state)
-    return network.eval()
+    return published_whisper()
 
 
 @needs_published
