@@ -127,9 +127,7 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
             norm_num_groups=norm_groups,
             motion_max_seq_length=32,
         )
-        # The U-Net draws the difference to the draft: at the start of training the result is the draft.
-        nn.init.zeros_(self.unet.conv_out.weight)
-        nn.init.zeros_(self.unet.conv_out.bias)
+        _start_from_the_draft(self.unet)
         # Sequences are 100 steps at most; on a CPU the fused attention's backward pass is slower than plain products.
         self.unet.set_attn_processor(AttnProcessor())
         self.register_buffer("mask", latent_mask(), persistent=False)
@@ -252,6 +250,12 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
             velocity = (latents - clean) / level.view(-1, 1, 1, 1, 1)
             latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
         return latents
+
+
+def _start_from_the_draft(unet: UNetMotionModel) -> None:
+    """The U-Net draws the difference to the draft: at the start of training the result is the draft."""
+    nn.init.zeros_(unet.conv_out.weight)
+    nn.init.zeros_(unet.conv_out.bias)
 
 
 def unlikeness(frames: torch.Tensor, references: torch.Tensor) -> torch.Tensor:

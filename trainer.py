@@ -31,41 +31,9 @@ from tqdm import tqdm
 
 from models.checkpoint import load_checked
 from training.common import Losses, Stage
+from training.stages import STAGES, make_stage
 from utils.config import Config, load_config
 from utils.helpers import InputError, atomic_path, resolve_device, seed_everything
-
-STAGES = ("autoencoder", "syncnet", "syncnet_judge", "phonemes", "speech", "fusion", "generator", "cover")
-
-
-def make_stage(name: str) -> Stage:
-    """The stage of that name; imported only when asked for, since each pulls in its own networks."""
-    if name == "autoencoder":
-        from training.autoencoder import AutoencoderStage
-
-        return AutoencoderStage()
-    if name in ("syncnet", "syncnet_judge"):
-        from training.syncnet import SyncNetJudgeStage, SyncNetStage
-
-        return SyncNetStage() if name == "syncnet" else SyncNetJudgeStage()
-    if name == "phonemes":
-        from training.phonemes import PhonemesStage
-
-        return PhonemesStage()
-    if name == "speech":
-        from training.speech import SpeechStage
-
-        return SpeechStage()
-    if name == "fusion":
-        from training.fusion import FusionStage
-
-        return FusionStage()
-    if name == "cover":
-        from training.cover import CoverStage
-
-        return CoverStage()
-    from training.generator import GeneratorStage
-
-    return GeneratorStage()
 
 
 class Trainer:

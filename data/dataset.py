@@ -191,6 +191,18 @@ def resting_gap(base: Array) -> np.float32:
     return np.float32(np.median(mouth_opening(base.astype(np.float32))))
 
 
+def clip_shape(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
+    """Mouth shape (T, K) float32 and which frames count (T,) bool."""
+    with np.load(clip.directory / "tracks.npz") as tracks:
+        return tracks["shape"].astype(np.float32), tracks["valid"].astype(bool)
+
+
+def clip_resting(clip: Clip) -> np.float32:
+    """Gap between the inner lips of the person's resting mouth, window px."""
+    with np.load(clip.directory / "tracks.npz") as tracks:
+        return resting_gap(tracks["base"])
+
+
 def clip_samples(clip: Clip) -> Array:
     """The clip's sound, float32 (N,) in [-1, 1] at 16 kHz."""
     _, samples = wavfile.read(clip.directory / "audio.wav")

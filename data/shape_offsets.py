@@ -22,12 +22,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data.dataset import Clip, clip_activity, clip_speech, load_clips
+from data.dataset import Clip, clip_activity, clip_resting, clip_shape, clip_speech, load_clips
 from faces.mouth_shape import NUM_POINTS, MouthShape, mouth_opening
 from latent_diffusion import LatentLipDiffusion
 from models.checkpoint import load_pretrained
 from models.speech_model import SpeechModel
-from training.speech import clip_resting, clip_shape
 from utils.config import load_config
 from utils.helpers import InputError, atomic_path
 

@@ -29,7 +29,7 @@ import torch
 from tqdm import tqdm
 
 from audio_processor import SAMPLE_RATE
-from data.dataset import Clip, clip_activity, clip_samples, clip_speech, load_clips
+from data.dataset import Clip, clip_activity, clip_resting, clip_samples, clip_shape, clip_speech, load_clips
 from data.phoneme_tracks import Noise, PhonemeTracks
 from data.preprocess import FPS, RawClip
 from evaluation.clips import find_clips
@@ -44,7 +44,6 @@ from models.voice_activity import VoiceActivity
 from pipeline import LipSyncPipeline
 from pipeline.options import Options
 from training.fusion import load_speech
-from training.speech import clip_resting, clip_shape
 from utils.config import Config, load_config
 from utils.helpers import InputError, atomic_path, resolve_device
 from voices.aligner import align_phonemes

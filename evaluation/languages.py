@@ -30,7 +30,7 @@ import numpy as np
 from tqdm import tqdm
 
 from audio_processor import SAMPLE_RATE, load_audio, probe_audio
-from data.dataset import Clip, load_clips
+from data.dataset import Clip, clip_resting, load_clips
 from data.preprocess import FPS, RawClip
 from engines.lite.engine import Lite
 from engines.lite.model import LipSyncModel
@@ -42,7 +42,6 @@ from language_processor import LANGUAGES, LanguageProcessor, SpokenText
 from models.phonemes import BILABIALS, STEPS_PER_SECOND, VOWELS, Phoneme, lip_closure
 from pipeline import LipSyncPipeline
 from pipeline.options import Options
-from training.speech import clip_resting
 from utils.config import Config, load_config
 from utils.helpers import InputError, atomic_path, resolve_device
 from voices.base import Voice

@@ -4,6 +4,7 @@ video meet. One run is in `pipeline/job.py`.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -107,19 +108,13 @@ class LipSyncPipeline:
         """
         started = time.perf_counter()
         progress = progress or (lambda done, total: None)
-
-        def tick() -> None:
-            progress(0, None)
-
+        tick = functools.partial(progress, 0, None)
         in_background(lambda: check_inputs(video, audio, output, options, self._config.media), tick)
         with temporary_folder() as folder:
-            said = Utterance(audio, tuple(phonemes))
-            if text is not None:
-                said = in_background(lambda: self._say(text, audio, folder), tick)
+            known = Utterance(audio, tuple(phonemes))
+            said = known if text is None else in_background(lambda: self._say(text, audio, folder), tick)
             summary = self._make(video, said, output, options, progress, started, preview)
-        if subtitles is not None:
-            with atomic_path(subtitles) as temporary:
-                temporary.write_text(srt(said.sentences, said.phonemes), encoding="utf-8")
+        _write_subtitles(subtitles, said)
         return summary
 
     def stream(
@@ -171,9 +166,7 @@ class LipSyncPipeline:
         started: float,
         preview: Preview | None,
     ) -> Summary:
-        def tick() -> None:
-            progress(0, None)
-
+        tick = functools.partial(progress, 0, None)
         engine, report = self._engine, None
         seeing, notes = self._seeing(video, said.audio, options, tick)
         if options.adapt:
@@ -217,3 +210,9 @@ class LipSyncPipeline:
     def _judge(self) -> Judge | None:
         """What knows whether sound and picture belong together; None where it has no weights."""
         return Judge.load(_ROOT / self._config.inference.weights_dir, self._config.size, self._engine.device)
+
+
+def _write_subtitles(path: Path | None, said: Utterance) -> None:
+    if path is not None:
+        with atomic_path(path) as temporary:
+            temporary.write_text(srt(said.sentences, said.phonemes), encoding="utf-8")

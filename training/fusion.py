@@ -17,13 +17,22 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 from torch.utils.tensorboard import SummaryWriter
 
-from data.dataset import SPEECH_RATE, Clip, StepBatches, clip_activity, clip_speech, load_clips
+from data.dataset import (
+    SPEECH_RATE,
+    Clip,
+    StepBatches,
+    clip_activity,
+    clip_resting,
+    clip_shape,
+    clip_speech,
+    load_clips,
+)
 from latent_diffusion import LatentLipDiffusion
 from models.checkpoint import load_checked, load_pretrained, load_weights
 from models.phonemes import SILENCE
 from models.speech_model import SpeechContext, SpeechModel
 from training.common import Batch, Losses, decay_groups
-from training.speech import SpeechSampler, SpeechStage, clip_resting, clip_shape, read_between
+from training.speech import SpeechSampler, SpeechStage, read_between
 from utils.config import Config
 from utils.helpers import InputError
 

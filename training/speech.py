@@ -20,9 +20,10 @@ from data.dataset import (
     StepBatches,
     clip_activity,
     clip_probabilities,
+    clip_resting,
+    clip_shape,
     clip_speech,
     load_clips,
-    resting_gap,
 )
 from faces.mouth_shape import NUM_POINTS, MouthShape, mouth_opening
 from models.checkpoint import load_pretrained
@@ -244,18 +245,6 @@ class SpeechSampler:
         speech, settings = read_between(copies[random.integers(len(copies))], steps), self._settings
         speech = disturb_features(speech, random, settings.feature_noise, settings.feature_drop, settings.time_mask)
         return torch.from_numpy(speech.astype(np.float32))
-
-
-def clip_shape(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
-    """Mouth shape (T, K) float32 and which frames count (T,) bool."""
-    with np.load(clip.directory / "tracks.npz") as tracks:
-        return tracks["shape"].astype(np.float32), tracks["valid"].astype(bool)
-
-
-def clip_resting(clip: Clip) -> np.float32:
-    """Gap between the inner lips of the person's resting mouth, window px."""
-    with np.load(clip.directory / "tracks.npz") as tracks:
-        return resting_gap(tracks["base"])
 
 
 def clip_spoken(clip: Clip) -> np.ndarray:

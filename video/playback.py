@@ -47,10 +47,7 @@ def fitted_frames(
     Raises:
         InputError: as `VideoReader`, or an unknown word for `fit` or `rest`.
     """
-    if fit not in (*_CONTINUATIONS, "cut"):
-        raise InputError(f"Unknown fit '{fit}'; use bounce, loop, freeze or cut.")
-    if rest not in ("keep", "cut"):
-        raise InputError(f"Unknown rest '{rest}'; use keep or cut.")
+    _check_words(fit, rest)
     end = math.inf if duration is None else duration - _TIME_TOLERANCE
     with VideoReader(path, limits) as reader:
         shown = _Shown()
@@ -66,6 +63,13 @@ def fitted_frames(
             if frame.time >= end:
                 return
             yield replace(frame, index=index)
+
+
+def _check_words(fit: str, rest: str) -> None:
+    if fit not in (*_CONTINUATIONS, "cut"):
+        raise InputError(f"Unknown fit '{fit}'; use bounce, loop, freeze or cut.")
+    if rest not in ("keep", "cut"):
+        raise InputError(f"Unknown rest '{rest}'; use keep or cut.")
 
 
 class _Shown:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
@@ -11,65 +10,30 @@ from typing import Annotated, Any, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.responses import PlainTextResponse, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
-from starlette.exceptions import HTTPException
-from starlette.routing import Match, Route
-from starlette.types import Scope
 
 from serving.http.forms import openapi_body
 from serving.http.intake import Intake
 from serving.http.metrics import Metrics
+from serving.http.refusals import add_problems, described, problems
 from serving.http.results import file_response, result_response
 from serving.http.security import ApiKeys, Guard
 from serving.jobs.jobs import LOCAL_OWNER, JobService
 from serving.jobs.store import ACTIVE, DONE, FAILED, STATES, Job
 from serving.jobs.views import MEDIA_TYPES, JobView, job_view
-from serving.problems import Problem, bad_input, no_such_job, problem_response, store_away
-from utils.helpers import InputError
+from serving.problems import Problem, bad_input, no_such_job
 
-_LOG = logging.getLogger("lipsync.api")
-_PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemView"}}}
-_RETRY_AFTER = {"description": "seconds", "schema": {"type": "integer", "minimum": 1}}
-_REFUSALS = {
-    400: "The form is broken, or the client went away.",
-    401: "An API key is wanted.",
-    403: "A web page of another site asks.",
-    404: "There is no such job.",
-    408: "The upload is too slow.",
-    409: "The job is not finished, or it failed.",
-    410: "The result is deleted.",
-    413: "The upload is too large.",
-    415: "This is no multipart form.",
-    416: "The result has no such range.",
-    421: "The host name is not the server's.",
-    422: "A field or a file cannot be used.",
-    429: "The queue is full, or the key has too many jobs.",
-    500: "Something went wrong inside.",
-    501: "This installation cannot speak texts.",
-    503: "The service is too busy, or not ready.",
-    507: "The disk is nearly full.",
-}
 _POLL_S = 0.3  # between two looks at a job that somebody waits for
 _DESCRIPTION = (
     "Makes a person in a video, or a portrait, speak new words. **Only with the consent of the person shown.** "
     "Every result says in its metadata that it is synthetic."
 )
-
-
-class ProblemView(BaseModel):
-    """Why something was refused (RFC 9457)."""
-
-    type: str = Field(examples=["urn:lip-sync:bad-input"])
-    title: str = Field(examples=["Unprocessable Content"])
-    status: int = Field(examples=[422])
-    detail: str = Field(examples=["Give a sound file (audio_file), a text (text_input), or both."])
 
 
 class JobList(BaseModel):
@@ -118,16 +82,6 @@ class Access:
     origins: tuple[str, ...] = ()
 
 
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Refusals in the terms of OpenAPI."""
-    return {status: _refusal(status) for status in sorted((401, 403, 421, 503, *statuses))}
-
-
-def _refusal(status: int) -> dict[str, Any]:
-    described = {"description": _REFUSALS[status], "content": _PROBLEM}
-    return described | ({"headers": {"Retry-After": _RETRY_AFTER}} if status in (429, 503, 507) else {})
-
-
 @dataclass(frozen=True)
 class _Context:
     """What the routes of one application work with."""
@@ -157,8 +111,8 @@ def create_app(service: JobService, intake: Intake, access: Access) -> FastAPI:
     context = _Context(service, intake, access, CollectorRegistry())
     app.state.context = context
     app.include_router(_ROUTER)
-    _add_problems(app, service.store.faults)
-    app.openapi = lambda: _described(app)
+    add_problems(app, _ROUTER, service.store.faults)
+    app.openapi = lambda: described(app)
     app.add_middleware(Metrics, service=service, registry=context.registry)
     if access.origins:
         app.add_middleware(
@@ -170,76 +124,6 @@ def create_app(service: JobService, intake: Intake, access: Access) -> FastAPI:
         )
     app.add_middleware(Guard, hosts=access.hosts, origins=access.origins)
     return app
-
-
-def _described(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, in which every refusal is a problem document."""
-    if app.openapi_schema is None:
-        document = FastAPI.openapi(app)
-        schemas = document["components"]["schemas"]
-        schemas["ProblemView"] = ProblemView.model_json_schema()
-        for name in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(name, None)
-        for operations in document["paths"].values():
-            for operation in operations.values():
-                if "422" in operation["responses"]:
-                    operation["responses"]["422"] = _refusal(422)
-                if app.state.context.access.keys is None:
-                    operation.pop("security", None)
-                if "security" not in operation:
-                    operation["responses"].pop("401", None)
-        if app.state.context.access.keys is None:
-            del document["components"]["securitySchemes"]
-    return app.openapi_schema
-
-
-def _add_problems(app: FastAPI, store_faults: tuple[type[Exception], ...]) -> None:
-    """Make every refusal a problem document, and tell nobody what went wrong inside."""
-
-    async def refused(_: Request, problem: Problem) -> JSONResponse:
-        return problem_response(problem)
-
-    async def unusable(_: Request, error: InputError) -> JSONResponse:
-        return problem_response(bad_input(str(error)))
-
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        faults = [{"field": str(fault["loc"][-1]), "message": fault["msg"]} for fault in error.errors()]
-        first = faults[0]
-        detail = f"The value of {first['field']!r} cannot be used: {first['message']}."
-        return problem_response(bad_input(detail, errors=faults))
-
-    async def http(request: Request, error: HTTPException) -> JSONResponse:
-        if error.status_code == 405:
-            allowed = ", ".join(_methods(request.scope))
-            detail = f"{request.method} does not work here; use {allowed}."
-            return problem_response(Problem(405, "method-not-allowed", detail, {"Allow": allowed}))
-        if error.status_code == 404:
-            return problem_response(Problem(404, "not-found", "There is nothing here; /openapi.json lists all calls."))
-        return problem_response(Problem(error.status_code, "refused", f"{error.detail}.", error.headers))
-
-    async def away(_: Request, error: Exception) -> JSONResponse:
-        _LOG.error("the job queue cannot be reached: %s", error)
-        return problem_response(store_away())
-
-    async def broken(_: Request, __: Exception) -> JSONResponse:
-        return problem_response(Problem(500, "internal", "Something went wrong inside; the server's log says what."))
-
-    for kind, handler in (
-        (Problem, refused),
-        (InputError, unusable),
-        (RequestValidationError, invalid),
-        (HTTPException, http),
-        (Exception, broken),
-        *((fault, away) for fault in store_faults),
-    ):
-        app.add_exception_handler(kind, handler)
-
-
-def _methods(scope: Scope) -> list[str]:
-    """What can be done with the path of a request."""
-    known = [route for route in (*_ROUTER.routes, *scope["app"].routes) if isinstance(route, Route)]
-    fitting = (route for route in known if route.matches(scope)[0] is not Match.NONE)
-    return sorted({method for route in fitting for method in route.methods})
 
 
 def _context(request: Request) -> _Context:
@@ -287,7 +171,7 @@ def _view(context: _Context, job: Job) -> JobView:
 
 
 _ROUTER = APIRouter()
-_UPLOAD = _problems(400, 408, 413, 415, 422, 429, 501, 507)
+_UPLOAD = problems(400, 408, 413, 415, 422, 429, 501, 507)
 _BODY = {"requestBody": openapi_body()}
 _VIDEO: dict[int | str, dict[str, Any]] = {
     200: {"description": "The video.", "content": {kind: {} for kind in MEDIA_TYPES.values()}}
@@ -318,7 +202,7 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
 }
 
 
-@_ROUTER.post("/generate", response_class=Response, responses=_VIDEO | _UPLOAD | _problems(500), openapi_extra=_BODY)
+@_ROUTER.post("/generate", response_class=Response, responses=_VIDEO | _UPLOAD | problems(500), openapi_extra=_BODY)
 async def generate(request: Request, owner: Owner, context: Context) -> Response:
     """Make a video and wait for it. Going away cancels it. For long videos, use /jobs."""
     service = context.service
@@ -358,7 +242,7 @@ async def create_job(
     return await to_thread.run_sync(_view, context, job)
 
 
-@_ROUTER.get("/jobs", responses=_problems(422))
+@_ROUTER.get("/jobs", responses=problems(422))
 def list_jobs(
     owner: Owner,
     context: Context,
@@ -370,19 +254,19 @@ def list_jobs(
     return JobList(jobs=[_view(context, job) for job in jobs])
 
 
-@_ROUTER.get("/jobs/{job_id}", responses=_problems(404))
+@_ROUTER.get("/jobs/{job_id}", responses=problems(404))
 def show_job(job: OneJob, context: Context) -> JobView:
     """How far a job is."""
     return _view(context, job)
 
 
-@_ROUTER.delete("/jobs/{job_id}", status_code=204, responses=_problems(404))
+@_ROUTER.delete("/jobs/{job_id}", status_code=204, responses=problems(404))
 def delete_job(job: OneJob, context: Context) -> None:
     """Cancel a job, or forget one that has ended; its files are removed at once."""
     context.service.cancel(job.id, job.owner)
 
 
-@_ROUTER.get("/jobs/{job_id}/events", response_class=EventSourceResponse, responses=_problems(404))
+@_ROUTER.get("/jobs/{job_id}/events", response_class=EventSourceResponse, responses=problems(404))
 async def follow_job(job: OneJob, context: Context) -> AsyncIterator[ServerSentEvent]:
     """The job again whenever something has changed, until it has ended; the event's name is the job's state."""
     last: JobView | None = None
@@ -402,7 +286,7 @@ async def follow_job(job: OneJob, context: Context) -> AsyncIterator[ServerSentE
 @_ROUTER.get(
     "/jobs/{job_id}/result",
     response_class=Response,
-    responses=_VIDEO | _RANGE | _problems(404, 409, 410, 416),
+    responses=_VIDEO | _RANGE | problems(404, 409, 410, 416),
     openapi_extra={"parameters": _RANGE_HEADERS},
 )
 def get_result(request: Request, job: OneJob, context: Context) -> Response:
@@ -419,7 +303,7 @@ def get_result(request: Request, job: OneJob, context: Context) -> Response:
 @_ROUTER.get(
     "/jobs/{job_id}/preview",
     response_class=Response,
-    responses=_VIDEO | _RANGE | _problems(404, 409, 410, 416),
+    responses=_VIDEO | _RANGE | problems(404, 409, 410, 416),
     openapi_extra={"parameters": _RANGE_HEADERS},
 )
 def get_preview(request: Request, job: OneJob, context: Context) -> Response:
@@ -431,7 +315,7 @@ def get_preview(request: Request, job: OneJob, context: Context) -> Response:
     return file_response(request, context.service.files, job, job.preview, job.preview_size)
 
 
-@_ROUTER.get("/languages", responses=_problems(501))
+@_ROUTER.get("/languages", responses=problems(501))
 def list_languages(_: Owner, context: Context) -> list[Language]:
     """Languages in which a text can be spoken (`lang`); the first six are looked after."""
     speaker, first = context.intake.speaker, {}
@@ -442,7 +326,7 @@ def list_languages(_: Owner, context: Context) -> list[Language]:
     return [Language(code=code, name=names.get(code, code), default_voice=first[code]) for code in codes]
 
 
-@_ROUTER.get("/voices", responses=_problems(422, 501))
+@_ROUTER.get("/voices", responses=problems(422, 501))
 def list_voices(
     _: Owner, context: Context, lang: Annotated[str | None, Query(max_length=20, description="only these")] = None
 ) -> list[VoiceView]:
@@ -451,13 +335,13 @@ def list_voices(
     return [VoiceView(**asdict(voice)) for voice in voices if lang is None or voice.language == lang.lower()]
 
 
-@_ROUTER.get("/health", responses=_problems())
+@_ROUTER.get("/health", responses=problems())
 def health() -> Health:
     """The server answers."""
     return Health(status="ok")
 
 
-@_ROUTER.get("/ready", responses=_problems(503))
+@_ROUTER.get("/ready", responses=problems(503))
 def ready(context: Context) -> Health:
     """Jobs can be taken in and will be run: a worker has its networks loaded, and the disk has room."""
     missing = [] if any(context.service.store.workers().values()) else ["no worker is ready"]
@@ -467,7 +351,7 @@ def ready(context: Context) -> Health:
     return Health(status="ok")
 
 
-@_ROUTER.get("/metrics", response_class=PlainTextResponse, responses=_problems())
+@_ROUTER.get("/metrics", response_class=PlainTextResponse, responses=problems())
 def metrics(_: Owner, context: Context) -> PlainTextResponse:
     """Numbers for Prometheus."""
     return PlainTextResponse(generate_latest(context.registry), media_type=CONTENT_TYPE_LATEST)
