@@ -4,10 +4,11 @@ The front of the package `video`: what other rooms may use.
 """
 
 from utils.media import MediaLimits
+from utils.pictures import Patch
 from video.encoders import CODECS
 from video.playback import fitted_frames
 from video.reader import VideoReader, probe_video, to_display
-from video.types import Colour, Frame, LightLevels, Patch, VideoInfo
+from video.types import Colour, Frame, LightLevels, VideoInfo
 from video.writer import VideoWriter
 
 __all__ = [

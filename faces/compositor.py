@@ -11,7 +11,7 @@ import numpy as np
 
 from faces.alignment import JAW, LIPS_OUTER
 from faces.window import GENERATED, WINDOW_SIZE
-from video_processor import Patch
+from utils.pictures import Patch
 
 _UNDER_NOSE = [2, 205, 425]  # mesh: below the septum, and the cheeks beside the nostrils
 _CHIN_DROP = 8.0  # px of the window that the chin may sink below the old one when the new mouth opens wider

@@ -13,7 +13,7 @@ from faces.compositor import composite
 from faces.mouth_windows import MouthFrame
 from pipeline.options import Options
 from utils.overlap import HoppingWindows, OverlappingWindows
-from video_processor import Patch
+from utils.pictures import Patch
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""RGB pictures of which only the parts that are looked at need to exist."""
+"""RGB pictures of which only the parts that are looked at need to exist, and pictures to mix into others."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import cv2
@@ -60,3 +61,20 @@ def reduced_size(shape: tuple[int, int], side: int) -> tuple[int, int]:
     """Height and width with the longer side at most `side`, the same proportions, at least 1."""
     scale = min(1.0, side / max(shape))
     return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A picture to mix into a frame.
+
+    Attributes:
+        x: column of its left edge in the upright frame, pixels; it may reach over the frame's edges.
+        y: row of its upper edge, pixels.
+        image: uint8 RGB (h, w, 3).
+        alpha: float32 (h, w) in [0, 1]; nothing changes where it is 0.
+    """
+
+    x: int
+    y: int
+    image: np.ndarray
+    alpha: np.ndarray

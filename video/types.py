@@ -120,20 +120,3 @@ class Frame:
     def image(self) -> np.ndarray:
         """The whole picture, uint8 RGB (H, W, 3); to be read only."""
         return self.picture.whole()
-
-
-@dataclass(frozen=True)
-class Patch:
-    """A picture to mix into a frame.
-
-    Attributes:
-        x: column of its left edge in the upright frame, pixels; it may reach over the frame's edges.
-        y: row of its upper edge, pixels.
-        image: uint8 RGB (h, w, 3).
-        alpha: float32 (h, w) in [0, 1]; nothing changes where it is 0.
-    """
-
-    x: int
-    y: int
-    image: np.ndarray
-    alpha: np.ndarray

@@ -18,12 +18,13 @@ from av.video.stream import VideoStream
 
 from utils.helpers import InputError, atomic_path, available_cores
 from utils.media import cut_off
+from utils.pictures import Patch
 from utils.planes import blend, copy_frame
 from utils.sound_track import SoundTrack
 from video.colour import ACCURATE, BT709, SWS_MATRIX, is_full_range, is_rgb, output_colour, yuv_matrix
 from video.encoders import MP4_LIKE, encoder_name, encoder_options, time_base_for, what_changes, writable_format
 from video.tone import from_ordinary
-from video.types import Frame, Patch, VideoInfo
+from video.types import Frame, VideoInfo
 
 
 class VideoWriter:

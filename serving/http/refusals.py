@@ -81,13 +81,7 @@ def described(app: FastAPI) -> dict[str, Any]:
 
 
 def add_problems(app: FastAPI, router: APIRouter, store_faults: tuple[type[Exception], ...]) -> None:
-    """Make every refusal a problem document, and tell nobody what went wrong inside.
-
-    Args:
-        app: the application.
-        router: its calls.
-        store_faults: errors by which the job store says that it cannot be reached.
-    """
+    """Make every refusal a problem document, also when the job store is away; tell nobody what went wrong inside."""
 
     async def refused(_: Request, problem: Problem) -> JSONResponse:
         return problem_response(problem)
