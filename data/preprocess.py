@@ -23,7 +23,6 @@ goes on after a kill.
 from __future__ import annotations
 
 import argparse
-import csv
 import functools
 import json
 import logging
@@ -31,10 +30,8 @@ import shutil
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from fractions import Fraction
-from multiprocessing import get_context
 from pathlib import Path
 
 import av
@@ -46,6 +43,8 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, this file sees data/ only
 
 from audio_processor import load_audio  # noqa: E402
+from data.pool import run_pool  # noqa: E402
+from data.raw_clips import RawClip, by_turns, find_raw_clips  # noqa: E402
 from data.speech_variants import speech_variants  # noqa: E402
 from faces.alignment import (  # noqa: E402
     POINT_SMOOTHING_S,
@@ -71,20 +70,6 @@ FPS = 25
 SAMPLE_RATE = 16000
 SILENT_RMS = 1e-3  # -60 dBFS
 PERSON_FRAMES = 400  # frames per person that are enough for a steady median and for the fit of the mouth shapes
-VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m4v"}
-
-
-@dataclass(frozen=True)
-class RawClip:
-    """One raw video and what is known about it."""
-
-    video: Path
-    audio: Path
-    split: str
-    person: str
-    language: str
-    text: str
-    source: str
 
 
 @dataclass
@@ -118,49 +103,6 @@ def align_track(track: FaceTrack, frames: int) -> AlignedTrack:
     points = np.stack([MOUTH_WINDOW.to_window(p, m) for p, m in zip(meshes, matrices, strict=True)])
     pose = np.array([head_pose(p) for p in meshes], np.float32)
     return AlignedTrack(track.images[:frames], matrices, smooth_in_time(points, times, POINT_SMOOTHING_S), pose)
-
-
-def find_raw_clips(raw: Path, split: str) -> list[RawClip]:
-    """The raw videos of a split with their sound, text and manifest entry.
-
-    Raises:
-        InputError: the folder ``raw/split/videos`` does not exist.
-    """
-    folder = raw / split / "videos"
-    if not folder.is_dir():
-        raise InputError(f"{folder} does not exist; put the videos of the split '{split}' there.")
-    manifest = _read_manifest(raw / "manifest.tsv")
-    clips = []
-    for video in sorted(p for p in folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES):
-        entry = manifest.get(f"{split}/videos/{video.name}", {})
-        text_file = raw / split / "texts" / f"{video.stem}.txt"
-        text = text_file.read_text(encoding="utf-8").strip() if text_file.is_file() else entry.get("text", "")
-        audios = sorted((raw / split / "audios").glob(f"{_glob_escaped(video.stem)}.*"))
-        audio = audios[0] if audios else video
-        person = entry.get("person") or video.stem
-        clips.append(RawClip(video, audio, split, person, entry.get("language", ""), text, entry.get("source", "")))
-    return clips
-
-
-def by_turns(clips: list[RawClip]) -> list[RawClip]:
-    """One clip of each person in turn, so that an interrupted run has seen as many people as possible."""
-    seen: Counter = Counter()
-    turns = []
-    for clip in clips:
-        turns.append((seen[clip.person], clip))
-        seen[clip.person] += 1
-    return [clip for _, clip in sorted(turns, key=lambda turn: turn[0])]
-
-
-def _glob_escaped(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
-
-
-def _read_manifest(path: Path) -> dict[str, dict[str, str]]:
-    if not path.is_file():
-        return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        return {row["file"]: row for row in csv.DictReader(file, delimiter="\t")}
 
 
 MIN_EYE_DISTANCE_PX = 18.0  # below this the mouth is a dozen pixels wide: nothing to learn from
@@ -425,21 +367,6 @@ def check_sync(folder: Path, network: Path, limits: PreprocessConfig, again: boo
 def hash_name(name: str) -> int:
     """A number from a name that is the same in every process (the built-in hash is not)."""
     return int.from_bytes(name.encode()[-7:], "big")
-
-
-def run_pool(tasks: list[tuple], function, workers: int, description: str) -> list[tuple]:
-    """Call ``function(*task)`` for every task in ``workers`` processes, with a progress bar.
-
-    Returns (first argument, result) of each task, in any order.
-    """
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures: dict[Future, tuple] = {pool.submit(function, *task): task for task in tasks}
-        try:
-            done = tqdm(as_completed(futures), total=len(futures), desc=description, unit="clip", mininterval=1.0)
-            return [(futures[f][0], f.result()) for f in done]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def write_report(output: Path, counts: dict[str, Counter]) -> dict:

@@ -11,7 +11,8 @@ import numpy as np
 import soundfile
 
 from audio_processor import SAMPLE_RATE, load_audio, probe_audio
-from data.preprocess import FPS, VIDEO_SUFFIXES, RawClip, by_turns, find_raw_clips
+from data.preprocess import FPS
+from data.raw_clips import VIDEO_SUFFIXES, RawClip, by_turns, find_raw_clips
 from utils.helpers import InputError, atomic_path
 
 

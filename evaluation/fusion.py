@@ -31,7 +31,8 @@ from tqdm import tqdm
 from audio_processor import SAMPLE_RATE
 from data.dataset import Clip, clip_activity, clip_resting, clip_samples, clip_shape, clip_speech, load_clips
 from data.phoneme_tracks import Noise, PhonemeTracks
-from data.preprocess import FPS, RawClip
+from data.preprocess import FPS
+from data.raw_clips import RawClip
 from evaluation.clips import find_clips
 from evaluation.reading import MIN_FRAMES, look
 from evaluation.sync import Judge

@@ -31,7 +31,8 @@ from tqdm import tqdm
 
 from audio_processor import SAMPLE_RATE, load_audio, probe_audio
 from data.dataset import Clip, clip_resting, load_clips
-from data.preprocess import FPS, RawClip
+from data.preprocess import FPS
+from data.raw_clips import RawClip
 from engines.lite.engine import Lite
 from engines.lite.model import LipSyncModel
 from evaluation.clips import find_clips

@@ -21,7 +21,8 @@ import torch
 from tqdm import tqdm
 
 from audio_processor import SAMPLE_RATE, load_audio
-from data.preprocess import FPS, RawClip
+from data.preprocess import FPS
+from data.raw_clips import RawClip
 from evaluation.baselines import write_frozen, write_recoded
 from evaluation.clips import Speech
 from evaluation.features import FaceDescriptor, ImageFeatures, check_packages

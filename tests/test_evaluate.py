@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from audio_processor import load_audio
-from data.preprocess import RawClip, face_tracker
+from data.preprocess import face_tracker
+from data.raw_clips import RawClip
 from evaluation.clips import find_clips, in_step, pair_with_speech
 from evaluation.features import PACKAGES, check_packages
 from faces.compositor import composite, soft_mask
