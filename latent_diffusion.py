@@ -16,13 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import ConfigMixin, FlowMatchEulerDiscreteScheduler, ModelMixin, UNetMotionModel
-from diffusers.configuration_utils import register_to_config
-from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
 from torch.nn import functional as F
 
 from models.face_encoder import FaceEncoder
+from models.library import AttnProcessor, ConfigMixin, ModelMixin, UNetMotionModel, register_to_config
 from models.speech_model import SpeechContext, SpeechModel
 from utils.stages import stop_point
 
@@ -237,18 +235,18 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
             unguided: the conditions without speech and sketch, needed when guidance is not 1.
             unet: see `denoise`.
         """
-        scheduler = FlowMatchEulerDiscreteScheduler()
-        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / steps, steps).tolist())
-        latents = noise.float()
-        for index, timestep in enumerate(scheduler.timesteps):
+        # Euler's method along the flow from noise (1) to the clean latents (0).
+        levels = torch.from_numpy(np.append(np.linspace(1.0, 1.0 / steps, steps), 0.0).astype(np.float32))
+        levels, latents = levels.to(noise.device), noise.float()
+        for now, after in zip(levels, levels[1:], strict=False):
             stop_point()
-            level = scheduler.sigmas[index].to(latents.device).expand(len(latents))
+            level = now.expand(len(latents))
             clean = self.denoise(latents, level, conditions, unet)
             if guidance != 1.0:
                 plain = self.denoise(latents, level, unguided, unet)
                 clean = plain + guidance * (clean - plain)
             velocity = (latents - clean) / level.view(-1, 1, 1, 1, 1)
-            latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+            latents = latents + (after - now) * velocity
         return latents
 
 

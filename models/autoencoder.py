@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from diffusers import AutoencoderTiny, ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
 from torch import nn
 from torch.nn import functional as F
+
+from models.library import AutoencoderTiny, ConfigMixin, ModelMixin, register_to_config
 
 
 class MouthAutoencoder(ModelMixin, ConfigMixin):

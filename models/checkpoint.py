@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from diffusers import ModelMixin
 from safetensors.torch import load_file
 from torch import nn
 
+from models.library import ModelMixin
 from utils.helpers import InputError
 
 Model = TypeVar("Model", bound=ModelMixin)

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
 from torch import nn
 from torch.nn import functional as F
 
 from models.checkpoint import load_pretrained
+from models.library import ConfigMixin, ModelMixin, register_to_config
 
 INPUT_SIDE = 64  # px to which the 160x160 mouth window is scaled
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
 from torch import nn
 from torch.nn import functional as F
 
+from models.library import ConfigMixin, ModelMixin, register_to_config
 from models.phonemes import INVENTORY_SIZE
 
 

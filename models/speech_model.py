@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
 
 from models.fusion import SpeechFusion
+from models.library import ConfigMixin, ModelMixin, register_to_config
 from models.temporal_encoder import STEP_RATE, TemporalEncoder
 
 

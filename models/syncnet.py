@@ -6,10 +6,10 @@ import math
 from typing import Literal, NamedTuple
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
 from torch import nn
 from torch.nn import functional as F
+
+from models.library import ConfigMixin, ModelMixin, register_to_config
 
 WINDOW = 16  # frames in a window, at 25 fps
 CROP_TOP, CROP_LEFT, CROP_SIDE = 32, 16, 128  # px of the 160x160 mouth window that the network looks at

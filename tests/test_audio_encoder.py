@@ -1,5 +1,7 @@
 """Speech features: the right spectrogram, the right length, no seams, any level, clear errors."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import librosa
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from models import audio_encoder
 from models.audio_encoder import FLOOR, SpeechEncoder, log_mel
 from utils.helpers import InputError
 
@@ -99,3 +102,34 @@ def test_same_sound_gives_same_features(encoder, sound):
 def test_missing_folder_is_named(tmp_path):
     with pytest.raises(InputError, match="config.json"):
         SpeechEncoder.from_pretrained(tmp_path)
+
+
+def test_the_states_are_those_of_transformers_own_class(encoder: SpeechEncoder) -> None:
+    from transformers import WhisperConfig
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    theirs = WhisperEncoder(WhisperConfig.from_pretrained(FOLDER, local_files_only=True)).eval()
+    theirs.load_state_dict(encoder.encoder.state_dict())
+    hidden = torch.randn(2, 60, 384, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        for ours, other in zip(encoder.encoder.layers, theirs.layers, strict=True):
+            assert torch.equal(ours(hidden), other(hidden, None))
+
+
+def test_the_filters_are_those_of_transformers() -> None:
+    from transformers.audio_utils import mel_filter_bank
+
+    theirs = mel_filter_bank(201, 80, 0.0, 8000.0, 16000, norm="slaney", mel_scale="slaney")
+    assert np.array_equal(audio_encoder._filters().numpy(), theirs.T.astype(np.float32))
+
+
+def test_a_run_loads_neither_the_compiler_nor_transformers() -> None:
+    code = (
+        "import sys, torch; kept = torch.compiler.disable; import pipeline.lip_sync, engines.lite.engine; "
+        "assert torch.compiler.disable is kept; print(sorted(sys.modules)); import transformers, scipy, torch._dynamo"
+    )
+    program = [sys.executable, "-c", code]
+    done = subprocess.run(program, cwd=FOLDER.parent.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "'engines.lite.engine'" in done.stdout, done.stderr
+    for name in ("torch._dynamo", "transformers", "scipy", "engines.latentsync", "training"):
+        assert f"'{name}'" not in done.stdout

@@ -127,7 +127,7 @@ def test_no_visible_loss_with_the_embedded_weights(
     cache: Path, lite_weights: Path, scene: Callable[[LipSyncModel], np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fast = scene(LipSyncModel.load(lite_weights.parent, running=Running("openvino")))
-    monkeypatch.setattr("latent_diffusion.fast_dtype", lambda device: torch.float32)
+    monkeypatch.setattr("engines.lite.model.fast_dtype", lambda device: torch.float32)
     monkeypatch.setattr("models.networks.fast_dtype", lambda device: torch.float32)
     exact = scene(LipSyncModel.load(lite_weights.parent))
     inside = pixel_mask()[0].numpy().astype(bool)
