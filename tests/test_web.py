@@ -44,7 +44,7 @@ def service(tmp_path: Path) -> JobService:
 
 @pytest.fixture
 def files(service: JobService, tmp_path: Path) -> PageFiles:
-    return PageFiles(tmp_path / "shown", service)
+    return PageFiles(tmp_path / "page", service)
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +76,9 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def submit(page: Page, media: Path, request: Any = ENGLISH, **changes: Any) -> str:
     given: dict[str, Any] = {"who": "portrait", "portrait": str(media / "portrait.png"), "video": None}
     given |= {"face": "largest", "what": "sound", "sound": str(media / "speech.wav"), "text": "", "lang": "auto"}
-    given |= {"voice": None, "speed": 1.0, "adapt": False, "steps": 3, "fit": "loop", "rest": "cut"} | changes
-    job_id, history = page.submit(**given, history=["older"], request=request)
-    assert history == [job_id, "older"]
+    given |= {"voice": None, "speed": 1.0, "adapt": False, "steps": 3, "fit": "loop", "rest": "cut"}
+    job_id, history = page.submit(**given | {"history": []} | changes, request=request)
+    assert history[0] == job_id
     return job_id
 
 
@@ -178,11 +178,23 @@ def test_jobs_belong_to_the_key_that_logged_in(page: Page, service: JobService, 
     assert service.store.get(job_id).owner == "anna" and page.recall([job_id], ENGLISH) is None
 
 
+def test_of_a_history_only_ids_of_own_jobs_come_back(page: Page, media: Path) -> None:
+    annas, first = submit(page, media, ANNA), submit(page, media)
+    told = ["older", {"path": "/etc/passwd"}, annas, first, None, ["x"]]
+    given = {"who": "portrait", "portrait": str(media / "portrait.png"), "video": None, "face": "", "what": "sound"}
+    given |= {"sound": str(media / "speech.wav"), "text": "", "lang": "auto", "voice": None, "speed": 1.0}
+    given |= {"adapt": False, "steps": 1, "fit": "loop", "rest": "cut", "request": ENGLISH}
+    assert page.submit(**given, history=told)[1][1:] == [first]
+    for told in ("x", {"path": "/etc/passwd"}, None):
+        assert len(page.submit(**given, history=told)[1]) == 1
+    assert "path" not in page.status({"path": "/etc/passwd"}, ENGLISH)
+
+
 def test_faces_are_shown_to_choose_from(page: Page, media: Path) -> None:
     heading, sheet, choice = page.faces("portrait", str(media / "two.png"), None, CHINESE)
     assert [value for _, value in choice.choices] == ["largest", "index:0", "index:1"] and choice.visible
-    height, width = sheet.value.shape[:2] if isinstance(sheet.value, np.ndarray) else (1, 2)
-    assert width == 2 * height and heading.visible
+    with Image.open(sheet.value["path"]) as shown:
+        assert shown.width == 2 * shown.height and heading.visible
     left, right = (page.pick(SimpleNamespace(index=[x, 20])) for x in (20, 160))
     assert (left, right) == ("index:0", "index:1")
     _, sheet, choice = page.faces("portrait", str(media / "portrait.png"), None, ENGLISH)

@@ -63,6 +63,10 @@ class ApiKeys:
                 found = name
         return found
 
+    def hash_of(self, name: str) -> str | None:
+        """SHA-256 of the key with that name, hexadecimal; None: there is none any more."""
+        self._refresh()
+        return self._hashes.get(name)
 
     def _refresh(self) -> None:
         stamp = _stamp(self._path)

@@ -1,6 +1,6 @@
 """Takes in multipart forms: files go to disk piece by piece, and what is too large or too slow is cut off on the way.
 
-File names that clients send are not even looked at: a file is stored under our own name of its field.
+File names that clients send are no paths: a file is stored under our own name of its field.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class _Parts:
 
     def __init__(self, folder: Path, names: Mapping[str, str], max_field: int):
         self.form = Form()
+        self.sent_names: dict[str, str] = {}  # what the client calls its files: to be told back, never a path
         self.ended = False
         self._folder = folder
         self._names = names
@@ -86,6 +87,7 @@ class _Parts:
         if b"filename" in options or self._name in self._names:
             if self._name not in self._names:
                 raise bad_input(f"The field {self._name!r} takes no file; use {' and '.join(self._names)}.")
+            self.sent_names[self._name] = options.get(b"filename", b"").decode("utf-8", "replace")
             path = self._folder / self._names[self._name]
             self._file = path.open("wb")
             self.form.files[self._name] = path
@@ -118,7 +120,12 @@ class _Parts:
 
 
 async def receive_form(
-    request: Request, folder: Path, names: Mapping[str, str], config: ServiceConfig, has_disk: Callable[[], bool]
+    request: Request,
+    folder: Path,
+    names: Mapping[str, str],
+    config: ServiceConfig,
+    has_disk: Callable[[], bool],
+    watch: Callable[[dict[str, str], int], None] | None = None,
 ) -> Form:
     """Read a multipart form.
 
@@ -128,22 +135,21 @@ async def receive_form(
         names: fields that take files -> name of the file on disk.
         config: limits.
         has_disk: there is still room.
+        watch: told, after every piece, what the client calls its files (by field) and how many bytes have come.
 
     Raises:
         Problem: 400 broken form, 408 too slow, 413 too large, 415 no form, 422 unknown or doubled field,
             507 disk nearly full.
     """
-    kind, options = parse_options_header(request.headers.get("content-type"))
-    if kind != b"multipart/form-data" or not options.get(b"boundary"):
-        raise Problem(415, "no-form", "Send the files as multipart/form-data.")
+    boundary = _boundary(request)
     limit = int(config.media.max_file_gb * 1e9) + _FORM_BYTES + 4 * config.max_text
     stream = _pieces(request, config)
     parts = _Parts(folder, names, max_field=4 * config.max_text)
     try:
         if int(request.headers.get("content-length") or 0) > limit:
             raise too_large(config.media.max_file_gb)
-        parser = MultipartParser(options[b"boundary"], parts.callbacks())
-        await _parse(stream, parser, limit, config, has_disk)
+        parser = MultipartParser(boundary, parts.callbacks())
+        await _parse(_watched(stream, parts, watch), parser, limit, config, has_disk)
         if not parts.ended:
             raise Problem(400, "broken-form", "The form ends in the middle.")
     except FormParserError as error:
@@ -154,6 +160,26 @@ async def receive_form(
     finally:
         parts.close()
     return parts.form
+
+
+def _boundary(request: Request) -> bytes:
+    """What parts the parts of a form."""
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    if kind != b"multipart/form-data" or not options.get(b"boundary"):
+        raise Problem(415, "no-form", "Send the files as multipart/form-data.")
+    return options[b"boundary"]
+
+
+async def _watched(
+    stream: AsyncIterator[bytes], parts: _Parts, watch: Callable[[dict[str, str], int], None] | None
+) -> AsyncIterator[bytes]:
+    """The same pieces; each is told about when the next one is asked for, that is when it has been read."""
+    received = 0
+    async for piece in stream:
+        received += len(piece)
+        yield piece
+        if watch is not None:
+            watch(parts.sent_names, received)
 
 
 async def _parse(

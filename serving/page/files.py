@@ -1,20 +1,30 @@
-"""Files that the browser may fetch: what a job was made from, its first seconds, and its result.
+"""Files that the browser may name: what somebody has uploaded; and what may be fetched besides: what a job was made
+from, its first seconds, and its result.
 
-They lie under the job's id, which nobody can guess, and are links to the job's own files wherever the disk can do
-that. They go when the job's own files go.
+Uploads lie in a folder of whoever sent them, and go after a day. What is shown of a job lies under the job's id, and is
+a link to the job's own files wherever the disk can do that; it goes when these go.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
 import threading
+import time
+import uuid
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from serving.jobs.jobs import JobService
 from serving.jobs.store import ACTIVE, DONE, Job
+
+UPLOADS, SHOWN = "uploads", "shown"
+"""Folders within the page's own."""
+UPLOADS_KEPT_S = 86400.0
 
 _SWEEP_S = 60.0
 _INPUT = "before"
@@ -26,12 +36,48 @@ class PageFiles:
     Args:
         folder: where they lie; made if it is missing.
         service: the jobs.
+        examples: files that everybody may name.
     """
 
-    def __init__(self, folder: Path, service: JobService):
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
+    def __init__(self, folder: Path, service: JobService, examples: Collection[Path] = ()):
+        self.uploads, self.folder = folder.resolve() / UPLOADS, folder.resolve() / SHOWN
+        for path in (self.uploads, self.folder):
+            path.mkdir(parents=True, exist_ok=True)
         self._service = service
+        self._examples = {path.resolve() for path in examples}
+
+    # ---- what a client names ----
+
+    def new_folder(self, owner: str) -> Path:
+        """An empty folder for one upload of somebody."""
+        folder = self._of(owner) / uuid.uuid4().hex
+        folder.mkdir(parents=True)
+        return folder
+
+    def _of(self, owner: str) -> Path:
+        return self.uploads / hashlib.sha256(owner.encode()).hexdigest()[:32]  # any name makes a name of a folder
+
+    def usable(self, path: Any, owner: str) -> Path | None:
+        """The file that a client names as its own upload or an example; None: it may not be used, or is not there.
+
+        Args:
+            path: what the client says, of any type.
+            owner: whose request it is.
+        """
+        found = _plain_file(path)
+        if found is None:
+            return None
+        return found if found in self._examples or self._of(owner) in found.parents else None
+
+    def readable(self, path: str, owner: str) -> Path | None:
+        """The file that a client wants to see: as `usable`, or shown of one of its own jobs; else None."""
+        found = self.usable(path, owner)
+        if found is None and (shown := _plain_file(path)) is not None and self.folder in shown.parents:
+            job = self._service.store.get(shown.relative_to(self.folder).parts[0])
+            found = shown if job is not None and job.owner == owner else None
+        return found
+
+    # ---- what a job shows ----
 
     def keep_input(self, job_id: str, path: Path) -> None:
         """Keep the video or picture that a job was made from, to be shown beside the result."""
@@ -60,7 +106,11 @@ class PageFiles:
         shutil.rmtree(self.folder / job_id, ignore_errors=True)
 
     def sweep(self) -> None:
-        """Delete what is shown of jobs whose own files are gone."""
+        """Delete what is shown of jobs whose own files are gone, and old uploads."""
+        for path in self.uploads.glob("*/*"):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < time.time() - UPLOADS_KEPT_S:
+                    shutil.rmtree(path, ignore_errors=True)
         for path in self.folder.iterdir():
             job = self._service.store.get(path.name)
             if job is None or job.state not in (*ACTIVE, DONE):
@@ -71,6 +121,17 @@ class PageFiles:
         while not stopping.wait(_SWEEP_S):
             with suppress(OSError, *self._service.store.faults):  # the next one comes in a minute
                 self.sweep()
+
+
+def _plain_file(path: Any) -> Path | None:
+    """The absolute path of a file that is named without detours; None for everything else."""
+    if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
+        return None
+    try:
+        found = Path(path).resolve(strict=True)
+    except (OSError, RuntimeError):  # is not there, too long, links in a circle
+        return None
+    return found if str(found) == path and found.is_file() else None
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -8,15 +8,16 @@ import gradio as gr
 
 from pipeline.options import FITS, RESTS, Options
 from serving.jobs.setup import ROOT
+from serving.page.files import UPLOADS_KEPT_S
 from serving.page.page import Page
 from serving.page.texts import EXAMPLE_TEXTS, TEXTS
 
 _PREFIX = "lip_sync_"
 _LOOK_S = 1.0
-_CACHE_S = (3600, 86400)  # how often uploads are looked through, and how old they may get
+_SWEEP_S = 3600  # between two looks of Gradio for uploads that are too old
 _HIDDEN = "private"  # no call for programs
 _HEIGHT = 300
-_PORTRAIT, _SPEECH = ROOT / "examples" / "portrait.png", ROOT / "examples" / "speech.wav"
+PORTRAIT, SPEECH = ROOT / "examples" / "portrait.png", ROOT / "examples" / "speech.wav"
 # The result may be below the edge of a phone's screen.
 _TO_RESULT = "() => setTimeout(() => document.getElementById('result')?.scrollIntoView({behavior: 'smooth'}), 300)"
 _SET_LANGUAGE = "() => {document.documentElement.lang = navigator.language.startsWith('zh') ? 'zh' : 'en'}"
@@ -37,7 +38,7 @@ class _Translated:
 def build_page(page: Page) -> tuple[gr.Blocks, gr.I18n]:
     """Lay out the page; also gives its words, which are needed to serve it."""
     words = _Translated()
-    with gr.Blocks(title="Lip Sync", analytics_enabled=False, delete_cache=_CACHE_S) as blocks:
+    with gr.Blocks(title="Lip Sync", analytics_enabled=False, delete_cache=(_SWEEP_S, int(UPLOADS_KEPT_S))) as blocks:
         history = gr.BrowserState([], storage_key="lip-sync-history", secret="lip-sync")
         gr.Markdown(words("intro"), elem_id="head")
         gr.Markdown(words("consent"), elem_id="consent")
@@ -69,7 +70,7 @@ def _who(words: _Translated, page: Page) -> list[Any]:
         # The file as it is: Gradio would convert some, and has no sentence for those it cannot read.
         portrait.preprocess = lambda payload: payload and payload.path
         example = gr.Button(words("example_portrait"), size="md")
-        example.click(lambda: str(_PORTRAIT), None, portrait, api_visibility=_HIDDEN)
+        example.click(lambda: str(PORTRAIT), None, portrait, api_visibility=_HIDDEN)
     with gr.Tab(words("video"), id="video") as second:
         video = gr.Video(label=words("video"), sources=["upload", "webcam"], elem_id="video")
     heading = gr.Markdown(visible=False)
@@ -105,7 +106,7 @@ def _what(words: _Translated, page: Page) -> tuple[list[Any], list[Any]]:
             label=words("sound"), type="filepath", sources=["upload", "microphone"], elem_id="sound", buttons=[]
         )
         example = gr.Button(words("example_sound"), size="md")
-        example.click(lambda: str(_SPEECH), None, sound, api_visibility=_HIDDEN)
+        example.click(lambda: str(SPEECH), None, sound, api_visibility=_HIDDEN)
     with gr.Tab(words("text"), id="text", visible=page.can_speak()) as second:
         text = gr.Textbox(label=words("text_label"), placeholder=words("text_hint"), lines=4, elem_id="words")
         examples = gr.Dataset(

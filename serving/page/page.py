@@ -118,13 +118,14 @@ class Page:
         language, words = _language(request)
         path = {"portrait": portrait, "video": video}.get(who) or portrait or video
         found = [] if path is None else self._find(path, language)
+        sheet = self._sheet_file(found, request) if found else None
         if path is not None and not found:
             gr.Warning(words["no_face"])
         choices = [(words["largest"], "largest")]
         choices += [(words["number"].format(number=i + 1), f"index:{i}") for i in range(len(found))]
         return (
             gr.Markdown(words["faces" if len(found) > 1 else "one_face"], visible=bool(found)),
-            gr.Image(_sheet(found) if found else None, visible=bool(found)),
+            gr.Image(sheet and str(sheet), visible=bool(found)),
             gr.Radio(choices, value="largest", visible=len(found) > 1),
         )
 
@@ -136,6 +137,12 @@ class Page:
             raise _refused(str(error).replace(path, "video_file"), language) from error
         found = sorted(self._detector.detect(picture), key=lambda face: face.box[0] + face.box[2])
         return [_thumbnail(picture, face.box) for face in found]
+
+    def _sheet_file(self, found: list[np.ndarray], request: gr.Request) -> Path:
+        """The sheet of faces as a file that only whoever asked for it may fetch."""
+        path = self._files.new_folder(request.username or LOCAL_OWNER) / "faces.png"
+        cv2.imwrite(str(path), cv2.cvtColor(_sheet(found), cv2.COLOR_RGB2BGR))
+        return path
 
     def pick(self, event: gr.SelectData) -> Any:
         """The face that was clicked on. It may be none: then there is no such choice, and nothing changes."""
@@ -161,7 +168,7 @@ class Page:
         history: list[str] | None,
         request: gr.Request,
     ) -> tuple[str, list[str]]:
-        """Take in a job (see `Wish`) -> its id, and the history with it."""
+        """Take in a job (see `Wish`) -> its id, and the history with it: ids of jobs that are known, nothing else."""
         language, words = _language(request)
         wish = Wish(who, portrait, video, face, what, sound, text, lang, voice, speed, adapt, steps, fit, rest)
         if wish.source is None:
@@ -180,7 +187,7 @@ class Page:
                 raise _refused(str(refused), language) from refused
         self._files.keep_input(job.id, Path(wish.source))
         gr.Info(words["closing"])
-        return job.id, [job.id, *(history or [])][:_HISTORY]
+        return job.id, [job.id, *(known.id for known in self._known(history, request))][:_HISTORY]
 
     def cancel(self, job_id: str | None, request: gr.Request) -> None:
         """Cancel a job that is under way."""
@@ -224,7 +231,7 @@ class Page:
         """A job as the HTTP API shows it, for programs; with the address of its result on this page."""
         job = self._job(job_id, request)
         if job is None:
-            return {"id": job_id, "state": EXPIRED}
+            return {"state": EXPIRED}
         view = job_view(job, self._service.store.position(job), self._service.config.keep_h).model_dump(mode="json")
         view["result_url"] = _address(self._files.fetch(job, job.result)) if job.state == DONE else None
         view["preview_url"] = _address(self._files.fetch(job, job.preview)) if view["preview_url"] else None
@@ -241,11 +248,14 @@ class Page:
         chosen = job_id if job_id in [value for _, value in choices] else None
         return gr.Dropdown(choices, value=chosen, visible=bool(choices))
 
-    def _known(self, history: list[str] | None, request: gr.Request) -> list[Job]:
-        return [job for job_id in history or [] if (job := self._job(job_id, request)) is not None]
+    def _known(self, history: Any, request: gr.Request) -> list[Job]:
+        """The jobs of a history, which may be anything that a client sends."""
+        ids = history[:_HISTORY] if isinstance(history, list) else []
+        return [job for job_id in ids if (job := self._job(job_id, request)) is not None]
 
-    def _job(self, job_id: str | None, request: gr.Request) -> Job | None:
-        job = self._service.store.get(job_id) if job_id else None
+    def _job(self, job_id: Any, request: gr.Request) -> Job | None:
+        """A job of whoever asks; None for everything else that may come as an id."""
+        job = self._service.store.get(job_id) if isinstance(job_id, str) else None
         return job if job is not None and job.owner == (request.username or LOCAL_OWNER) else None
 
     def _status(self, job: Job | None, words: dict[str, str]) -> str:

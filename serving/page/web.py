@@ -19,14 +19,17 @@ from serving.http.security import Guard, new_key
 from serving.http.server import Embedded, build_parser, make_intake, read_access, worker_command
 from serving.jobs.jobs import JobService
 from serving.jobs.setup import ROOT, Settings, open_service, read_settings, start_logging
+from serving.page.door import OWNER, Door
 from serving.page.files import PageFiles
-from serving.page.layout import build_page
+from serving.page.layout import PORTRAIT, SPEECH, build_page
+from serving.page.login import Sessions
 from serving.page.page import Page
+from serving.page.uploads import PageUploads
 from utils.config import load_config
 from utils.helpers import InputError
 
-PAGE, SHOWN = "page", "shown"
-"""Folder in the data folder for what browsers have sent, and in it the folder for what they are shown."""
+PAGE = "page"
+"""Folder in the data folder for what browsers have sent and are shown."""
 
 _HERE = Path(__file__).resolve().parent
 _HEADERS = {
@@ -50,11 +53,11 @@ def create_page(service: JobService, settings: Settings, access: Access) -> tupl
         settings: of this process.
         access: who may use it.
     """
-    # The only folder, besides what is named below, that Gradio shows. It also keeps uploads there.
-    tempfile.tempdir = str(settings.service.data_dir / PAGE)
-    os.environ["GRADIO_TEMP_DIR"] = str(settings.service.data_dir / PAGE / "uploads")
-    files = PageFiles(settings.service.data_dir / PAGE / SHOWN, service)
-    gr.set_static_paths([ROOT / "examples", files.folder])
+    files = PageFiles(settings.service.data_dir / PAGE, service, (PORTRAIT, SPEECH))
+    # Gradio takes files from this folder as its own, and copies nothing that lies there.
+    tempfile.tempdir = str(files.uploads)
+    os.environ["GRADIO_TEMP_DIR"] = str(files.uploads)
+    gr.set_static_paths([PORTRAIT, SPEECH, files.folder])
     faces = load_config(settings.config_path).faces
     detector = FaceDetector(ROOT / faces.models_dir, faces.min_detection_score)
     blocks, words = build_page(Page(service, make_intake(service, settings), detector, files))
@@ -63,7 +66,7 @@ def create_page(service: JobService, settings: Settings, access: Access) -> tupl
         app,
         blocks,
         path="/",
-        auth=None if access.keys is None else lambda name, key: access.keys.owner(key) == name,
+        auth_dependency=lambda request: request.scope[OWNER],
         max_file_size=int(settings.service.media.max_file_gb * 1e9),
         show_error=False,
         ssr_mode=False,
@@ -76,6 +79,9 @@ def create_page(service: JobService, settings: Settings, access: Access) -> tupl
         css_paths=[_HERE / "page.css"],
         i18n=words,
     )
+    blocks.has_launched = True  # else Gradio does not check paths; the door does, but two locks are better than one
+    sessions = None if access.keys is None else Sessions(access.keys)
+    app.add_middleware(Door, files=files, uploads=PageUploads(service, files), sessions=sessions)
     app.add_middleware(Guard, hosts=access.hosts, origins=access.origins, headers=_HEADERS)
     return app, files
 
@@ -94,7 +100,6 @@ def main(argv: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     start_logging()
-    (settings.service.data_dir / PAGE).mkdir(exist_ok=True)
     app, files = create_page(service, settings, access)
     stopping = threading.Event()
     threading.Thread(target=files.sweep_until, args=(stopping,), daemon=True).start()

@@ -1,0 +1,117 @@
+"""Who is let into the page: a name and an API key, once; then a cookie that lasts as long as the key does."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import html
+import time
+from collections.abc import Mapping
+from urllib.parse import parse_qs
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+
+from serving.http.security import ApiKeys
+from serving.page.texts import TEXTS, language_for
+from serving.problems import Problem
+
+_COOKIE = "lip-sync-session"
+_LASTS_S = 7 * 86400
+_MOST_BYTES = 4096  # of a filled in form
+_STYLE = """\
+body{font:16px/1.5 system-ui,sans-serif;margin:0;min-height:100vh;display:grid;place-items:center}
+body{background:#f4f4f8;color:#222}
+form{background:#fff;border:1px solid #ddd;border-radius:14px;padding:28px;width:min(320px,80vw)}
+h1{font-size:1.4rem;margin:0 0 1rem}label{display:block;margin:.8rem 0 .2rem}
+input{width:100%;box-sizing:border-box;font:inherit;padding:10px;border:1px solid #bbb;border-radius:8px}
+button{width:100%;margin-top:1.2rem;font:inherit;font-weight:600;padding:12px;border:0;border-radius:8px}
+button{background:#4f46e5;color:#fff}
+p{color:#b91c1c;margin:.8rem 0 0}
+@media(prefers-color-scheme:dark){body{background:#18181b;color:#eee}form{background:#27272a;border-color:#444}
+input{background:#18181b;color:#eee;border-color:#555}p{color:#fca5a5}}"""
+
+
+class Sessions:
+    """Cookies that say who somebody is. They are signed with the hash of that person's key, which nobody else has:
+    they hold over a restart, and end at once when the key is deleted or made anew.
+
+    Args:
+        keys: the API keys.
+    """
+
+    def __init__(self, keys: ApiKeys):
+        self._keys = keys
+
+    def owner(self, request: Request) -> str | None:
+        """Name of the key that a request was let in with; None: it was not, or the key is gone."""
+        name, _, rest = request.cookies.get(_COOKIE, "").partition("|")
+        expires, _, signature = rest.partition("|")
+        expected = self._signature(name, expires)
+        if expected is None or not hmac.compare_digest(signature.encode(), expected.encode()):
+            return None
+        return name if float(expires) > time.time() else None
+
+    def _signature(self, name: str, expires: str) -> str | None:
+        known = self._keys.hash_of(name)
+        if known is None:
+            return None
+        return hmac.new(bytes.fromhex(known), f"page|{name}|{expires}".encode(), hashlib.sha256).hexdigest()
+
+    async def log_in(self, request: Request) -> Response:
+        """Answer a form with name and key. A browser is sent to the page; a program gets JSON and the cookie.
+
+        Raises:
+            Problem: 413 the form is far too long.
+        """
+        form = await _form(request)
+        name, key = form.get("username", "").strip(), form.get("password", "").strip()
+        by_browser = "text/html" in request.headers.get("accept", "")
+        if self._keys.owner(key) != name:
+            if by_browser:
+                return login_page(request, name, refused=True)
+            raise Problem(401, "no-key", "There is no such name with this key.")
+        response = RedirectResponse("./", 303) if by_browser else JSONResponse({"success": True})
+        expires = str(int(time.time()) + _LASTS_S)
+        value = f"{name}|{expires}|{self._signature(name, expires)}"
+        secure = request.url.scheme == "https"
+        response.set_cookie(_COOKIE, value, max_age=_LASTS_S, httponly=True, samesite="lax", secure=secure)
+        return response
+
+
+def log_out() -> Response:
+    """Forget who somebody is."""
+    response = RedirectResponse("login", 303)
+    response.delete_cookie(_COOKIE)
+    return response
+
+
+def login_page(request: Request, name: str = "", refused: bool = False) -> Response:
+    """The page that asks for name and key, in the browser's language."""
+    language = language_for(request.headers.get("accept-language"))
+    words = {word: html.escape(text) for word, text in TEXTS[language].items()}
+    wrong = f'<p role="alert">{words["login_refused"]}</p>' if refused else ""
+    focus = ("", "autofocus") if name else ("autofocus", "")
+    body = (
+        f'<!doctype html><html lang="{language}"><head><meta charset="utf-8"><title>Lip Sync</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
+        f'<form method="post" action="login"><h1>{words["login"]}</h1>'
+        f'<label for="name">{words["login_name"]}</label><input id="name" name="username" required {focus[0]} '
+        f'autocomplete="username" value="{html.escape(name)}">'
+        f'<label for="key">{words["login_key"]}</label><input id="key" name="password" type="password" required '
+        f'{focus[1]} autocomplete="current-password">{wrong}<button>{words["login_enter"]}</button></form>'
+        "</body></html>"
+    )
+    return HTMLResponse(body, 401 if refused else 200)
+
+
+async def _form(request: Request) -> Mapping[str, str]:
+    body = b""
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > _MOST_BYTES:
+                raise Problem(413, "too-large", "That is no name and key.")
+    except ClientDisconnect as error:
+        raise Problem(400, "broken-off", "The request was broken off.") from error
+    return {name: values[-1] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
