@@ -2,11 +2,14 @@
 
     python evaluate.py --results DIR --ground_truth DIR [--report report.html] [--json scores.json]
     python evaluate.py --self_reenactment raw/test/videos --cross raw/test/videos --clips 200 --workers 2
+    python evaluate.py --mouth raw/test/videos --clips 10 --seconds 6 --portraits
 
 The first form scores videos of any program (each has the name of its real video). The second one runs this program
 first: ``--self_reenactment`` gives every clip its own speech, so that the result should be the clip; ``--cross`` gives
 it another person's. Videos made on the way stay in ``--output`` and are not made again: after an interruption the same
-command goes on. Needs ``pip install -r requirements-eval.txt``.
+command goes on. ``--mouth`` looks at the mouth alone (movement, what is left of the old one, rest, detail, teeth,
+closures): the longest clip of each person, largest pictures first; without a folder it looks at ``--results``.
+Needs ``pip install -r requirements-eval.txt``.
 """
 
 from __future__ import annotations
@@ -19,10 +22,12 @@ from pathlib import Path
 
 from evaluation.clips import find_clips, in_step, longest, pair_with_speech, pair_with_truth
 from evaluation.features import check_packages
+from evaluation.mouth_report import mouth_html, mouth_json, mouth_text
+from evaluation.mouth_run import LEAST_S, MouthJob, MouthSettings, choose_clips, measure_all
 from evaluation.report import as_html
 from evaluation.run import GIVEN, NEW, OWN, Job, Settings, score_all
 from evaluation.totals import as_json, as_text, summarise
-from utils.config import load_config
+from utils.config import Config, load_config
 from utils.helpers import InputError, atomic_path, parse_seconds
 
 SHEET_CLIPS = 12  # clips with pictures in the report
@@ -35,6 +40,11 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     what.add_argument("--ground_truth", type=Path, metavar="DIR", help="the real videos")
     what.add_argument("--self_reenactment", type=Path, metavar="DIR", help="real videos that get their own speech")
     what.add_argument("--cross", type=Path, metavar="DIR", help="real videos that get another person's speech")
+    what.add_argument(
+        "--mouth", type=Path, nargs="*", metavar="DIR", help="real videos to measure the mouth on; none: of the results"
+    )
+    what.add_argument("--seconds", type=float, default=6.0, help="of each clip, with --mouth (default: %(default)s)")
+    what.add_argument("--portraits", action="store_true", help="with --mouth: also a frame of each clip as a still")
     what.add_argument("--clips", type=int, metavar="N", help="only so many clips, evenly spread over the people")
     what.add_argument(
         "--in_step",
@@ -84,42 +94,78 @@ def own_jobs(args: argparse.Namespace, adapt: bool) -> list[Job]:
     return jobs
 
 
-def find_jobs(args: argparse.Namespace, adapt: bool) -> list[Job]:
-    """What the command line asks for; with an adapted version where `adapt` says so.
+def check_request(args: argparse.Namespace) -> None:
+    """Refuse a command line that asks for nothing, for both forms at once, or for numbers that cannot be.
 
     Raises:
-        InputError: it asks for nothing, or for both forms at once.
+        InputError: it does.
     """
-    given, own = args.results or args.ground_truth, args.self_reenactment or args.cross
+    given, own = args.results or args.ground_truth, args.self_reenactment or args.cross or args.mouth
+    if args.mouth is not None and (args.self_reenactment or args.cross or args.adapt):
+        raise InputError("--mouth does not go with --self_reenactment, --cross or --adapt; run them apart.")
+    if args.portraits and not args.mouth:
+        raise InputError("--portraits makes results of stills: it needs --mouth with a folder of real videos.")
     if bool(given) == bool(own) or bool(args.results) != bool(args.ground_truth):
-        raise InputError("Give either --results with --ground_truth, or --self_reenactment and/or --cross.")
+        raise InputError("Give either --results with --ground_truth, or --self_reenactment and/or --cross, or --mouth.")
     if args.clips is not None and args.clips < 1:
         raise InputError(f"The number of clips must be 1 or more, not {args.clips}.")
     if args.adapt_clips is not None and args.adapt_clips < 1:
         raise InputError(f"The number of clips to adapt to must be 1 or more, not {args.adapt_clips}.")
     if args.workers < 1:
         raise InputError(f"The number of processes must be 1 or more, not {args.workers}.")
-    return given_jobs(args) if given else own_jobs(args, adapt)
+    if not args.seconds >= LEAST_S:
+        raise InputError(f"The seconds of each clip must be {LEAST_S:g} or more, not {args.seconds:g}.")
+
+
+def mouth_jobs(args: argparse.Namespace) -> list[MouthJob]:
+    """One job for each clip whose mouth is measured."""
+    if not args.mouth:
+        pairs = pair_with_truth(args.results, args.ground_truth)[: args.clips]
+        return [MouthJob(clip, result=result) for result, clip in pairs]
+    clips = choose_clips([clip for folder in args.mouth for clip in find_clips(folder)], args.clips)
+    several = len({clip.person for clip in clips}) > 1
+    speech = pair_with_speech(clips, args.seed) if several else {}
+    return [MouthJob(clip, speech.get(clip.video.name)) for clip in clips]
+
+
+def measure_mouths(args: argparse.Namespace, config: Config, command: str) -> None:
+    """Measure mouths and write what the command line wants."""
+    measured = measure_all(mouth_jobs(args), MouthSettings(config, args.output, args.seconds, args.portraits))
+    print(mouth_text(measured))
+    if args.json:
+        write_text(args.json, mouth_json(measured))
+    if args.report:
+        write_text(args.report, mouth_html(measured, command))
+
+
+def score_videos(args: argparse.Namespace, config: Config, command: str) -> None:
+    """Score videos by all that is not the mouth alone, and write what the command line wants."""
+    judge = args.judge or config.inference.weights_dir / config.size / "syncnet_judge"
+    adapt = parse_seconds(args.adapt) if args.adapt else 0.0
+    jobs = given_jobs(args) if args.results else own_jobs(args, adapt > 0)
+    scored = score_all(jobs, Settings(config, args.output, judge, args.public_syncnet, adapt), args.workers)
+    summary = summarise(scored)
+    print(as_text(summary))
+    if args.json:
+        write_text(args.json, json.dumps(as_json(summary, scored), indent=1, ensure_ascii=False) + "\n")
+    if args.report:
+        write_text(args.report, as_html(summary, scored, command))
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    with atomic_path(target) as path:
+        path.write_text(text, encoding="utf-8")
 
 
 def evaluate(arguments: list[str]) -> None:
     """Score what the command line asks for and write what it wants."""
     args = parse_arguments(arguments)
     check_packages()
+    check_request(args)
     config = load_config(args.config)
-    judge = args.judge or config.inference.weights_dir / config.size / "syncnet_judge"
-    adapt = parse_seconds(args.adapt) if args.adapt else 0.0
-    jobs = find_jobs(args, adapt > 0)
-    scored = score_all(jobs, Settings(config, args.output, judge, args.public_syncnet, adapt), args.workers)
-    summary = summarise(scored)
-    print(as_text(summary))
-    if args.json:
-        with atomic_path(args.json) as path:
-            path.write_text(json.dumps(as_json(summary, scored), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    if args.report:
-        page = as_html(summary, scored, command=shlex.join(["python", "evaluate.py", *arguments]))
-        with atomic_path(args.report) as path:
-            path.write_text(page, encoding="utf-8")
+    command = shlex.join(["python", "evaluate.py", *arguments])
+    (score_videos if args.mouth is None else measure_mouths)(args, config, command)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,8 +6,10 @@ clip, so that pixels correspond; the mesh is found anew in each version, since t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 import cv2
@@ -93,15 +95,21 @@ class Reading:
         )
 
 
-def find_place(video: Path, config: Config) -> Place:
+def find_place(video: Path, config: Config, seconds: float = math.inf) -> Place:
     """Follow the face of a real video; of several runs of frames with a usable face the longest.
+
+    Args:
+        video: the real video.
+        config: of the faces.
+        seconds: of the video that are looked at.
 
     Raises:
         InputError: the video cannot be read, or the longest run is shorter than about a second.
     """
     with VideoReader(video) as reader:
         size = (reader.info.width, reader.info.height)
-        runs = face_tracks(_without_pictures(face_tracker(config).follow(frames_at_25(reader))), config)
+        frames = takewhile(lambda frame: frame.time < seconds, frames_at_25(reader))
+        runs = face_tracks(_without_pictures(face_tracker(config).follow(frames)), config)
         best = max(runs, key=lambda run: len(run.points), default=None)
     if best is None or len(best.points) < MIN_FRAMES:
         raise InputError(f"{video.name} shows no usable face for {MIN_FRAMES} frames on end; leave it out.")
@@ -148,7 +156,8 @@ def read(video: Path, place: Place, config: Config, public: bool = False) -> Rea
     wanted = _chip_frames(len(place))
     boxes = _public_boxes(place.meshes) if public else []
     with VideoReader(video) as reader:
-        for number, face in enumerate(face_tracker(config, place.choice).follow(_scaled(reader, place.size))):
+        frames = scaled_to(frames_at_25(reader), place.size)
+        for number, face in enumerate(face_tracker(config, place.choice).follow(frames)):
             index = number - place.first
             if not 0 <= index < len(place):
                 continue
@@ -166,8 +175,9 @@ def read(video: Path, place: Place, config: Config, public: bool = False) -> Rea
     )
 
 
-def _scaled(reader: VideoReader, size: tuple[int, int]) -> Iterator[Frame25]:
-    for frame in frames_at_25(reader):
+def scaled_to(frames: Iterable[Frame25], size: tuple[int, int]) -> Iterator[Frame25]:
+    """Frames in a size (width, height), px; those that have it are passed on as they are."""
+    for frame in frames:
         if frame.image.shape[1::-1] != size:
             frame = Frame25(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA), frame.time)
         yield frame

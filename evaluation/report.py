@@ -22,9 +22,9 @@ _COLOURS = {REAL: "#444444", RECODED: "#a8a8a8", UNTOUCHED: "#8fb3d9", FROZEN: "
 _METHOD_COLOUR = "#2a7f62"
 _PAGE = """<!doctype html>
 <html lang="en">
-<head><meta charset="utf-8"><title>Lip-sync scores</title><style>{style}</style></head>
+<head><meta charset="utf-8"><title>{title}</title><style>{style}</style></head>
 <body>
-<h1>Lip-sync scores</h1>
+<h1>{title}</h1>
 {body}
 </body>
 </html>
@@ -55,9 +55,7 @@ def as_html(summary: Summary, scored: list[Scored], command: str) -> str:
         command: that made it, shown at its head.
     """
     used = [s for s in scored if s.left_out is None]
-    made = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     parts = [
-        f"<p class='small'>{escape(made)} · <code>{escape(command)}</code></p>",
         *(_mode_section(summary, used, mode) for mode in summary.modes),
         _definitions(),
         "<h2>Pictures</h2>",
@@ -65,7 +63,14 @@ def as_html(summary: Summary, scored: list[Scored], command: str) -> str:
         _clip_table(used),
         "".join(f"<p>Left out: {escape(sentence)}</p>" for sentence in summary.left_out),
     ]
-    return _PAGE.format(style=_STYLE, body="\n".join(parts))
+    return html_page("Lip-sync scores", command, parts)
+
+
+def html_page(title: str, command: str, parts: list[str]) -> str:
+    """A page of its own: when and by which command it was made, then its parts (HTML)."""
+    made = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    head = f"<p class='small'>{escape(made)} · <code>{escape(command)}</code></p>"
+    return _PAGE.format(title=escape(title), style=_STYLE, body="\n".join([head, *parts]))
 
 
 def _mode_section(summary: Summary, used: list[Scored], mode: str) -> str:
@@ -74,13 +79,14 @@ def _mode_section(summary: Summary, used: list[Scored], mode: str) -> str:
     size = f"{len(clips)} clips, {summary.people} people"
     plots = "".join(f"<figure>{plot}</figure>" for plot in _plots(clips, mode))
     said = "".join(f"<li>{escape(note)}</li>" for note in notes(summary, mode))
-    cells = table_cells(table)
+    cells = html_table(table_cells(table))
     return (
-        f"<h2>{escape(TITLES[mode])}</h2><p>{size}</p>{_table(cells)}<ul>{said}</ul><div class='plots'>{plots}</div>"
+        f"<h2>{escape(TITLES[mode])}</h2><p>{size}</p>{cells}<ul>{said}</ul><div class='plots'>{plots}</div>"
     )
 
 
-def _table(cells: list[list[str]]) -> str:
+def html_table(cells: list[list[str]]) -> str:
+    """A table of a head line and lines; those that are no baseline stand out."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in cells[0])
     rows = []
     for line in cells[1:]:
@@ -122,7 +128,7 @@ def _clip_table(used: list[Scored]) -> str:
                     sync = [f"{row['confidence']:.3f}", f"{row['distance']:.3f}", f"{row['offset']:+.0f}"]
                     name = [s.job.clip.video.name, s.job.clip.person, mode, version]
                     cells.append([*name, str(compared.frames), lmd, ssim, *sync])
-    return f"<h2>Every clip</h2><details><summary>{len(used)} clips</summary>{_table(cells)}</details>"
+    return f"<h2>Every clip</h2><details><summary>{len(used)} clips</summary>{html_table(cells)}</details>"
 
 
 def _plots(clips: list[Scored], mode: str) -> list[str]:

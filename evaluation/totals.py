@@ -136,8 +136,12 @@ def table_cells(table: dict[str, Row]) -> list[list[str]]:
 
 
 def markdown(table: dict[str, Row]) -> str:
-    """The totals of one comparison as a Markdown table that is also readable as it is."""
-    cells = table_cells(table)
+    """The totals of one comparison in Markdown."""
+    return markdown_table(table_cells(table))
+
+
+def markdown_table(cells: list[list[str]]) -> str:
+    """A head line and lines as a Markdown table that is also readable as it is."""
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in cells]
     lines.insert(1, "| " + " | ".join("-" * w for w in widths) + " |")
