@@ -18,7 +18,7 @@ import soundfile
 from tqdm import tqdm
 
 from audio_processor import SAMPLE_RATE, load_audio, probe_audio
-from data.preprocess import RawClip
+from data.raw_clips import RawClip
 from evaluation.clips import Speech
 from evaluation.mouth import Row, closures, correlation, looks, movement, rest
 from evaluation.mouth_reading import Mouth, read_mouth, still_place, write_still
