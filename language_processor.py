@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import itertools
 import os
-import re
-import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,10 +26,14 @@ from models.phonemes import Phoneme, share_time
 from utils.helpers import InputError, atomic_path
 from utils.stages import stop_point
 from voices.aligner import align_phonemes
-from voices.base import Sentence, Speech, Voice, VoiceEngine
+from voices.base import Sentence, Speech, Voice, VoiceEngine, joined, whole, with_pause
+from voices.detection import Detected, LanguageDetector
+from voices.dubbing import Dubbing, Line, read_script
 from voices.espeak import EspeakEngine
 from voices.kokoro import KokoroEngine
-from voices.text import plain_text, sentences, spoken_text
+from voices.scripts import LANGUAGES_OF, script_runs
+from voices.spoken import spoken_text
+from voices.text import plain_text, sentences
 
 if TYPE_CHECKING:
     from models.audio_encoder import SpeechEncoder
@@ -43,24 +45,27 @@ LANGUAGES = {
 SPEEDS = (0.5, 2.0)
 
 _SENTENCE_PAUSE_S = 0.25
-_WORDS_PER_CHARACTER = 0.7  # of Chinese, in which most words have one or two
-_ALIASES = {"cmn": "zh", "cn": "zh", "jp": "ja"}
-# A language that is written like that; for letters of another script than the text's language.
-_SCRIPTS = {"CJK": "zh", "HIRAGANA": "ja", "KATAKANA": "ja", "LATIN": "en", "CYRILLIC": "ru", "GREEK": "el",
-            "HANGUL": "ko", "ARABIC": "ar", "HEBREW": "he", "DEVANAGARI": "hi", "THAI": "th"}  # fmt: skip
-# Scripts that a language's voices read themselves; the Latin one where nothing is said.
-_OWN_SCRIPTS = {"zh": {"CJK"}, "ja": {"CJK", "HIRAGANA", "KATAKANA", "LATIN"}, "ru": {"CYRILLIC"}, "el": {"GREEK"},
-              "ko": {"HANGUL"}, "ar": {"ARABIC"}, "he": {"HEBREW"}, "hi": {"DEVANAGARI"}, "th": {"THAI"}}  # fmt: skip
+_ALIASES = {"cmn": "zh", "cn": "zh", "jp": "ja", "no": "nb", "nn": "nb"}
 
 
 @dataclass(frozen=True)
 class SpokenText:
-    """A text and how it is spoken; see `LanguageProcessor.synthesize`."""
+    """A text and how it is spoken.
+
+    Attributes:
+        text: any text; markup is left out, and emoji are not spoken. Of subtitles (.srt, .vtt, .ass) each line is
+            spoken at its time.
+        lang: code such as "en" or "pt-br", or "auto".
+        voice: a name from `LanguageProcessor.voices`, or None for the default of the language.
+        speed: 0.5 to 2; 1 = the voice's own.
+        expected: a code; the language where lang is "auto" and the text does not tell, such as that of the page.
+    """
 
     text: str
     lang: str = "auto"
     voice: str | None = None
     speed: float = 1.0
+    expected: str | None = None
 
 
 @dataclass(frozen=True)
@@ -70,12 +75,50 @@ class Utterance:
     Attributes:
         audio: the file.
         phonemes: in order of time; empty where nobody knows them.
-        sentences: in order of time; empty where nobody knows the text.
+        sentences: as they were written, in order of time; empty where nobody knows the text.
+        notes: sentences for a person: which language was taken, and what of a script did not fit.
     """
 
     audio: Path
     phonemes: tuple[Phoneme, ...] = ()
     sentences: tuple[Sentence, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Who speaks a text.
+
+    Attributes:
+        voice: who.
+        detected: how its language was found; None where it was given.
+    """
+
+    voice: Voice
+    detected: Detected | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know about it."""
+        return () if self.detected is None else (self.detected.note,)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A sentence as it was written, for subtitles, and in the words that are spoken."""
+
+    written: str
+    spoken: str
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A text that can be spoken, without its markup, or its lines where it is a script."""
+
+    text: str
+    lines: tuple[Line, ...]
+    choice: Choice
+    speed: float
 
 
 class LanguageProcessor:
@@ -117,37 +160,26 @@ class LanguageProcessor:
         """Engines that cannot be used, and why."""
         return dict(self._missing)
 
-    def synthesize(self, text: str, lang: str = "auto", voice: str | None = None, speed: float = 1.0) -> Speech:
-        """Speak a text as a whole; for a long one see `stream` and `speak_to_file`.
-
-        Args:
-            text: any text; markup and emoji are left out.
-            lang: code such as "en" or "pt-br", or "auto".
-            voice: name from `voices`, or None for the default of the language.
-            speed: 0.5 to 2; 1 = the voice's own.
+    def synthesize(
+        self, text: str, lang: str = "auto", voice: str | None = None, speed: float = 1.0, expected: str | None = None
+    ) -> Speech:
+        """Speak a text as a whole; for a long one see `stream` and `speak_to_file`. Arguments: see `SpokenText`.
 
         Raises:
             InputError: nothing to speak, an unknown language or voice, or a speed out of range.
         """
-        parts = list(self.stream(text, lang, voice, speed))
-        rate = parts[0].rate
-        return Speech(
-            np.concatenate([part.samples for part in parts]),
-            rate,
-            tuple(phoneme for part in parts for phoneme in part.phonemes),
-            tuple(sentence for part in parts for sentence in part.sentences),
-        )
+        return whole(list(self.stream(text, lang, voice, speed, expected)))
 
     def stream(
-        self, text: str, lang: str = "auto", voice: str | None = None, speed: float = 1.0
+        self, text: str, lang: str = "auto", voice: str | None = None, speed: float = 1.0, expected: str | None = None
     ) -> Iterator[Speech]:
-        """Speak sentence by sentence, with bounded memory; arguments as for `synthesize`.
+        """Speak piece by piece, with bounded memory; arguments and errors as for `synthesize`.
 
         Yields:
-            Speech of one sentence and the pause after it, all at one rate; times count from the start of the text.
+            Speech of one sentence and the pause after it, or silence between the lines of a script, all at one rate;
+            times count from the start of the text.
         """
-        chosen, pieces = self._prepare(text, lang, voice, speed)
-        return self._spoken(pieces, chosen, speed)
+        return self._parts(self._checked(SpokenText(text, lang, voice, speed, expected)), [])
 
     def speak_to_file(
         self, spoken: SpokenText, path: str | os.PathLike[str], longest: float | None = None
@@ -162,97 +194,117 @@ class LanguageProcessor:
         Raises:
             InputError: as for `synthesize`, or the speech is too long; then there is no file.
         """
-        parts = self.stream(spoken.text, spoken.lang, spoken.voice, spoken.speed)
+        checked = self._checked(spoken)
+        notes = [*checked.choice.notes]
         phonemes: list[Phoneme] = []
         said: list[Sentence] = []
+        parts = self._parts(checked, notes)
         with atomic_path(path) as temporary:
             first = next(parts)
             with soundfile.SoundFile(temporary, "w", first.rate, 1, "PCM_16", format="WAV") as file:
-                for part in _chained(first, parts):
+                for part in itertools.chain([first], parts):
                     stop_point()
                     file.write(part.samples)
                     phonemes += part.phonemes
                     said += part.sentences
-                    if longest is not None and said[-1].end > longest:
+                    if longest is not None and file.tell() > (longest + _SENTENCE_PAUSE_S) * first.rate:
                         raise InputError(f"The text takes longer than {longest:g} s to speak; give less of it.")
-        return Utterance(Path(path), tuple(phonemes), tuple(said))
+        return Utterance(Path(path), tuple(phonemes), tuple(said), tuple(notes))
 
     def phonemes(self, text: str, lang: str = "auto") -> tuple[int, ...]:
         """Ids of the phonemes of a text (see `models.phonemes.SYMBOLS`), without times."""
-        chosen, pieces = self._prepare(text, lang, None, 1.0)
-        return tuple(identity for piece in pieces for identity in self._pronounced(piece, chosen))
+        checked = self._checked(SpokenText(text, lang))
+        voice = checked.choice.voice
+        pieces = self._sentences(checked.text, voice)
+        return tuple(identity for piece in pieces for identity in self._pronounced(piece, voice))
 
-    def align(
-        self, samples: np.ndarray, text: str, lang: str = "auto"
-    ) -> tuple[tuple[Phoneme, ...], tuple[Sentence, ...]]:
+    def align(self, samples: np.ndarray, spoken: SpokenText, audio: str | os.PathLike[str]) -> Utterance:
         """When each phoneme and each sentence of a text is spoken in a sound.
 
         Args:
             samples: mono float32 (N,) at 16 kHz.
-            text: what is said in it.
-            lang: as for `synthesize`.
+            spoken: what is said in it; the times of subtitles are not read.
+            audio: where the sound is from.
 
         Raises:
             InputError: as for `synthesize`, or the sound is too short for the text.
         """
-        chosen, pieces = self._prepare(text, lang, None, 1.0)
-        pieces = list(pieces)
-        ids = [self._pronounced(piece, chosen) for piece in pieces]
+        checked = self._checked(spoken)
+        pieces = list(self._sentences(checked.text, checked.choice.voice))
+        ids = [self._pronounced(piece, checked.choice.voice) for piece in pieces]
         heard = self._recogniser.posteriors(self._encoder.features(samples))
         found = align_phonemes(heard, [identity for part in ids for identity in part])
-        spoken, position = [], 0
+        said, position = [], 0
         for piece, part in zip(pieces, ids, strict=True):
             if part:
                 last = position + len(part)
-                spoken.append(Sentence(piece, found[position].start, found[last - 1].end))
+                said.append(Sentence(piece.written, found[position].start, found[last - 1].end))
                 position = last
-        return found, tuple(spoken)
+        return Utterance(Path(audio), found, tuple(said), checked.choice.notes)
 
-    def choose(self, text: str, lang: str = "auto", voice: str | None = None, speed: float = 1.0) -> Voice:
-        """Who would speak a text; arguments and errors as for `synthesize`, but nothing is spoken."""
-        return self._prepare(text, lang, voice, speed)[0]
+    def choose(self, spoken: SpokenText) -> Choice:
+        """Who would speak a text, and in which language; errors as for `synthesize`, but nothing is spoken."""
+        return self._checked(spoken).choice
 
-    def detect(self, text: str) -> str:
-        """The language of a text: by the script of most words, and within the Latin script by the words themselves.
+    def detect(self, text: str, expected: str | None = None) -> Detected:
+        """The language of a text among those that can be spoken; see `voices.detection`.
 
-        Text without any letters counts as English. Without spaces, every character counts as a word, or nearly so.
+        Args:
+            text: as it was written.
+            expected: a code; the language to take where the text does not tell.
         """
-        scripts: Counter[str] = Counter()
-        for word in re.findall(r"[^\W\d_]+", text):
-            letters = Counter(_script(letter) for letter in word)
-            scripts.update({s: n * _WORDS_PER_CHARACTER if s == "CJK" else 1 for s, n in letters.items()})
-        if not scripts:
-            return "en"
-        if scripts["HIRAGANA"] or scripts["KATAKANA"]:
-            return "ja"
-        common = scripts.most_common(1)[0][0]
-        if common != "LATIN":
-            return _SCRIPTS.get(common, common.lower())
-        return self._classifier.classify(text)[0]
+        return self._detector.detect(plain_text(text), expected and self._known(expected))
 
-    def _prepare(
-        self, text: str, lang: str, voice: str | None, speed: float
-    ) -> tuple[Voice, Iterable[str]]:
-        """Check everything before any sound is made -> the voice and the sentences."""
-        if not SPEEDS[0] <= speed <= SPEEDS[1]:
-            raise InputError(f"The speed {speed:g} is out of range: give {SPEEDS[0]:g} to {SPEEDS[1]:g}.")
-        cleaned = plain_text(text)
-        if not any(c.isalnum() for c in cleaned):
+    def _checked(self, spoken: SpokenText) -> _Checked:
+        """Check everything before any sound is made."""
+        if not SPEEDS[0] <= spoken.speed <= SPEEDS[1]:
+            raise InputError(f"The speed {spoken.speed:g} is out of range: give {SPEEDS[0]:g} to {SPEEDS[1]:g}.")
+        lines = read_script(spoken.text)
+        text = "\n".join(line.text for line in lines) if lines else plain_text(spoken.text)
+        if not any(c.isalnum() for c in text):
             raise InputError("The text holds nothing that can be spoken: give at least one word.")
-        language = self.detect(cleaned) if lang.lower() == "auto" else lang
-        chosen = self._voice(self._language(language), voice)
-        return chosen, sentences(spoken_text(cleaned, chosen.language))
+        detected = self.detect(text, spoken.expected) if spoken.lang.lower() == "auto" else None
+        language = self._language(detected.language if detected else spoken.lang)
+        return _Checked(text, lines, Choice(self._voice(language, spoken.voice), detected), spoken.speed)
 
-    def _language(self, language: str) -> str:
-        """The code of a supported language, for "EN", "en-US", "zh_CN" and the like."""
+    def _parts(self, checked: _Checked, notes: list[str]) -> Iterator[Speech]:
+        """The sound of a text; `notes` gets what did not fit."""
+        voice = checked.choice.voice
+        if not checked.lines:
+            yield from self._spoken(self._sentences(checked.text, voice), voice, checked.speed)
+            return
+
+        def speak(line: str, tempo: float) -> Speech:
+            speed = min(max(checked.speed * tempo, SPEEDS[0]), SPEEDS[1])
+            return whole(list(self._spoken(self._sentences(line, voice), voice, speed)))
+
+        dubbing = Dubbing(checked.lines, speak)
+        yield from dubbing.parts()
+        notes += dubbing.notes
+
+    def _sentences(self, text: str, voice: Voice) -> Iterator[_Piece]:
+        for written in sentences(text, voice.language):
+            spoken = spoken_text(written, voice.language)
+            if any(c.isalnum() for c in spoken):
+                yield _Piece(written, spoken)
+
+    def _known(self, language: str) -> str | None:
+        """The code of a language that can be spoken, for "EN", "en-US", "zh_CN" and the like; None for any other."""
         code = language.lower().replace("_", "-")
-        spoken = {voice.language for voice in self.voices}
-        if not spoken:
-            raise InputError(f"No voice is installed: {'; '.join(self._missing.values())}.")
         for candidate in (code, code.split("-")[0]):
             candidate = _ALIASES.get(candidate, candidate)
-            if candidate in spoken:
+            if candidate in self._spoken_languages:
                 return candidate
+        return None
+
+    def _language(self, language: str) -> str:
+        """As `_known`, but there is no other."""
+        spoken = self._spoken_languages
+        if not spoken:
+            raise InputError(f"No voice is installed: {'; '.join(self._missing.values())}.")
+        known = self._known(language)
+        if known is not None:
+            return known
         listed = ", ".join(f"{c} ({name})" for c, name in LANGUAGES.items() if c in spoken)
         others = ", ".join(sorted(spoken - set(LANGUAGES)))
         raise InputError(
@@ -270,15 +322,15 @@ class LanguageProcessor:
         known = ", ".join(voice.name for voice in fitting)
         raise InputError(f"There is no voice '{name}' for the language '{language}'; choose one of: {known}.")
 
-    def _spoken(self, pieces: Iterable[str], voice: Voice, speed: float) -> Iterator[Speech]:
+    def _spoken(self, pieces: Iterable[_Piece], voice: Voice, speed: float) -> Iterator[Speech]:
         start, rate = 0.0, None
         for piece in pieces:
-            parts = [self._speech(run, v, speed) for run, v in self._runs(piece, voice)]
+            parts = [self._speech(run, v, speed) for run, v in self._runs(piece.spoken, voice)]
             rate = rate or parts[0].rate
-            joined = _joined(parts, rate, start, piece)
-            if joined.phonemes:
-                yield joined
-                start += joined.duration
+            sentence = with_pause(joined(parts, rate), piece.written, start, _SENTENCE_PAUSE_S)
+            if sentence.phonemes:
+                yield sentence
+                start += sentence.duration
         if start == 0.0:
             raise InputError(f"The voice {voice.name} finds nothing to speak in the text: check the language.")
 
@@ -295,33 +347,36 @@ class LanguageProcessor:
         except InputError:  # spoken too fast to be told apart
             return dataclasses.replace(speech, phonemes=tuple(share_time(ids, 0.0, speech.duration)))
 
-    def _pronounced(self, piece: str, voice: Voice) -> tuple[int, ...]:
+    def _pronounced(self, piece: _Piece, voice: Voice) -> tuple[int, ...]:
         return tuple(
             identity
-            for run, v in self._runs(piece, voice)
+            for run, v in self._runs(piece.spoken, voice)
             for identity in self._engines[v.engine].pronounce(run, v.language)
         )
 
     def _runs(self, text: str, voice: Voice) -> Iterator[tuple[str, Voice]]:
         """Parts of a sentence in another script get a language that is written so, if possible in the same voice."""
-        for run, language in _script_runs(text, voice.language):
-            if language == voice.language:
-                yield run, voice
-                continue
+        for run, language in script_runs(text, voice.language, self._language_of_run):
             others = [v for v in self.voices if v.language == language]
-            same_engine = any(v.engine == voice.engine for v in others)
-            if same_engine:
+            if language == voice.language or not others:
+                yield run, voice
+            elif any(v.engine == voice.engine for v in others):
                 yield run, dataclasses.replace(voice, language=language)
-            elif others:
+            else:
                 yield run, others[0]
 
-    @cached_property
-    def _classifier(self):  # noqa: ANN202  a class of a library without types
-        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    def _language_of_run(self, run: str, script: str) -> str:
+        """The language of a part in another script; a few Latin letters are mostly English."""
+        usual = "en" if script == "LATIN" else LANGUAGES_OF[script][0]
+        return self._detector.detect(run, usual).language
 
-        classifier = LanguageIdentifier.from_model_file(MODEL_FILE)
-        classifier.set_languages([code for code in LANGUAGES if code not in _OWN_SCRIPTS])
-        return classifier
+    @cached_property
+    def _spoken_languages(self) -> frozenset[str]:
+        return frozenset(voice.language for voice in self.voices)
+
+    @cached_property
+    def _detector(self) -> LanguageDetector:
+        return LanguageDetector(self._spoken_languages)
 
     @cached_property
     def _encoder(self) -> SpeechEncoder:
@@ -358,40 +413,3 @@ def load_engine(name: str) -> VoiceEngine:
 
 def _at_16_khz(speech: Speech) -> np.ndarray:
     return soxr.resample(speech.samples.astype(np.float32), speech.rate, SAMPLE_RATE)
-
-
-def _script(character: str) -> str:
-    return unicodedata.name(character, "").split(" ")[0].split("-")[0]
-
-
-def _script_runs(text: str, language: str) -> Iterator[tuple[str, str]]:
-    """Parts of a text and the language to speak each in; digits, signs and spaces stay with what is before them."""
-    own = _OWN_SCRIPTS.get(language, {"LATIN"})
-    runs: list[list[str]] = []
-    for word in re.findall(r"[^\W\d_]+|[\W\d_]+", text):
-        for letter in word if word[0].isalpha() else [word]:
-            script = _script(letter) if letter.isalpha() else None
-            foreign = _SCRIPTS.get(script) if script and script not in own else None
-            spoken = language if foreign is None else foreign
-            if runs and (script is None or runs[-1][1] == spoken):
-                runs[-1][0] += letter
-            else:
-                runs.append([letter, spoken])
-    return ((run, spoken) for run, spoken in runs if any(c.isalnum() for c in run))
-
-
-def _joined(parts: Sequence[Speech], rate: int, start: float, text: str) -> Speech:
-    """Parts of one sentence one after the other, and a pause; times are moved to `start`."""
-    sound, phonemes, now = [], [], start
-    for part in parts:
-        samples = part.samples if part.rate == rate else soxr.resample(part.samples, part.rate, rate)
-        sound.append(samples.astype(np.float32))
-        phonemes += [Phoneme(p.symbol, p.id, p.start + now, p.end + now) for p in part.phonemes]
-        now += samples.size / rate
-    sound.append(np.zeros(round(_SENTENCE_PAUSE_S * rate), np.float32))
-    return Speech(np.concatenate(sound), rate, tuple(phonemes), (Sentence(text, start, now),))
-
-
-def _chained(first: Speech, others: Iterator[Speech]) -> Iterator[Speech]:
-    yield first
-    yield from others

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from data.background_sounds import background
 from data.dataset import Clip, clip_samples, clip_speech, load_clips
-from language_processor import LanguageProcessor
+from language_processor import LanguageProcessor, SpokenText
 from models.audio_encoder import SAMPLE_RATE, SpeechEncoder
 from models.checkpoint import load_pretrained
 from models.phoneme_recogniser import PhonemeRecogniser
@@ -57,8 +57,9 @@ class PhonemeTracks:
         meta = json.loads((clip.directory / "meta.json").read_text(encoding="utf-8"))
         if meta.get("text"):
             try:
-                said, _ = self._language.align(clip_samples(clip), meta["text"], meta["language"])
-                return phoneme_track(said, len(features)).astype(np.uint8)
+                text = SpokenText(meta["text"], meta["language"])
+                said = self._language.align(clip_samples(clip), text, clip.directory)
+                return phoneme_track(said.phonemes, len(features)).astype(np.uint8)
             except InputError:  # of a language without a voice, or longer than its sound
                 pass
         return self._recogniser.posteriors(features).argmax(axis=1).astype(np.uint8)

@@ -154,7 +154,7 @@ class LipSyncPipeline:
         if audio is None:
             return self._language.speak_to_file(text, folder / "speech.wav", self._config.media.max_duration_s)
         samples = load_audio(audio, SAMPLE_RATE, media_limits(self._config.media))
-        return Utterance(audio, *self._language.align(samples, text.text, text.lang))
+        return self._language.align(samples, text, audio)
 
     def _make(
         self,
@@ -168,7 +168,8 @@ class LipSyncPipeline:
     ) -> Summary:
         tick = functools.partial(progress, 0, None)
         engine, report = self._engine, None
-        seeing, notes = self._seeing(video, said.audio, options, tick)
+        seeing, found = self._seeing(video, said.audio, options, tick)
+        notes = (*said.notes, *found)
         if options.adapt:
             study = Study(self._engine, seeing, self._config, options)
             engine, report = study.run(video, self._judge(), tick)

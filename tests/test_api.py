@@ -544,6 +544,37 @@ def test_a_text_instead_of_a_sound(client: TestClient, service: JobService, medi
         is_problem(client.post("/jobs", files={"video_file": video}, data=data | change), 422, sentence)
 
 
+@pytest.mark.usefixtures("voices")
+def test_the_language_of_a_text_is_found_or_expected_and_said(
+    client: TestClient, service: JobService, media: Path
+) -> None:
+    video = (media / "portrait.png").read_bytes()
+    for text, accepted, language, said in (
+        ("Grazie mille a tutti voi", "de-DE,de;q=0.9", "it", "Italian, by its words"),
+        ("Ciao", "de-DE,de;q=0.9", "de", "German, the expected language"),
+        ("வணக்கம்", "de-DE,de;q=0.9", "ta", "Tamil, by its script"),
+    ):
+        headers = {"Accept-Language": accepted}
+        job = client.post("/jobs", files={"video_file": video}, data={"text_input": text}, headers=headers).json()
+        assert job["language"] == language and said in job["notes"][0]
+    taken = service.take()
+    assert taken.request["expected"] == "de-DE"
+    form = {"text_input": "Ciao", "lang": "it"}
+    job = client.post("/jobs", files={"video_file": video}, data=form).json()
+    assert (job["language"], job["notes"]) == ("it", [])
+
+
+@pytest.mark.usefixtures("voices")
+def test_subtitles_are_taken_as_a_text(client: TestClient, media: Path) -> None:
+    video = (media / "portrait.png").read_bytes()
+    script = "1\n00:00:01,000 --> 00:00:02,500\nGrazie mille a tutti voi!\n"
+    job = client.post("/jobs", files={"video_file": video}, data={"text_input": script}).json()
+    assert job["language"] == "it"
+    music = script.replace("Grazie mille a tutti voi!", "♪")
+    broken = client.post("/jobs", files={"video_file": video}, data={"text_input": music})
+    is_problem(broken, 422, "hold nothing that can be spoken")
+
+
 def test_an_installation_without_voices_says_so(
     client: TestClient, media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

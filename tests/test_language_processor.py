@@ -20,7 +20,7 @@ from voices.base import Speech, Voice, VoiceEngine
 from voices.espeak import EspeakEngine
 from voices.japanese import dictionary_installed
 from voices.kokoro import KokoroEngine
-from voices.text import MAX_SENTENCE, plain_text, sentences, spoken_text
+from voices.text import MAX_SENTENCE, plain_text, sentences
 
 WEIGHTS = REPO / "pretrained"
 PLOSIVES = frozenset(SYMBOLS.index(symbol) for symbol in ("p", "b", "t", "d", "k", "ts", "tɕ"))
@@ -107,7 +107,7 @@ def test_speed_changes_the_length(robotic: LanguageProcessor) -> None:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_language_is_detected(robotic: LanguageProcessor, language: str) -> None:
-    assert robotic.detect(GREETINGS[language]) == language
+    assert robotic.detect(GREETINGS[language]).language == language
 
 
 def test_language_codes_are_read_generously(robotic: LanguageProcessor) -> None:
@@ -182,7 +182,7 @@ def test_letters_of_another_script_are_spoken_in_its_language(robotic: LanguageP
 
 
 def test_long_text_is_streamed(robotic: LanguageProcessor, tmp_path: Path) -> None:
-    text = " ".join(f"Sentence number {k} is spoken by someone." for k in range(1300))
+    text = " ".join(f"Sentence number {k} is spoken by someone" + " and again" * 6 + "." for k in range(510))
     assert len(text) > 50_000
     parts = robotic.stream(text, "en", speed=2.0)
     first, second = next(parts), next(parts)
@@ -191,7 +191,7 @@ def test_long_text_is_streamed(robotic: LanguageProcessor, tmp_path: Path) -> No
     path = tmp_path / "long.wav"
     said = robotic.speak_to_file(SpokenText(text, "en", speed=2.0), path)
     info = soundfile.info(said.audio)
-    assert len(said.sentences) == 1300
+    assert len(said.sentences) == 510
     assert info.duration > 1300
     assert said.sentences[-1].end <= info.duration
     assert said.phonemes[-1].end <= info.duration
@@ -206,34 +206,11 @@ def test_a_text_that_takes_too_long_stops_early_and_leaves_no_file(robotic: Lang
 
 def test_sentences_are_bounded_and_nothing_is_lost() -> None:
     text = "Short one. " + "word " * 500 + "end! " + "x" * 1000 + "。" + "好" * 700 + "。最后，一句。"
-    parts = list(sentences(plain_text(text)))
+    parts = list(sentences(plain_text(text), "en"))
     assert max(map(len, parts)) <= MAX_SENTENCE
     assert parts[0] == "Short one."
     assert parts[-1] == "最后，一句。"
     assert "".join("".join(parts).split()) == "".join(text.split())
-
-
-@pytest.mark.parametrize(
-    ("text", "language", "spoken"),
-    [
-        ("See [my page](http://a.b/c?d=e) at https://www.example.com/x/y?z", "en", "See my page at www.example.com"),
-        ("# Title\n* `code` and __bold__ snake_case", "en", "Title\n code and bold snake_case"),
-        ("<p>5 &lt; 6 & 7</p><script>alert(1)</script>", "en", "5 < 6 & 7"),
-        ("on 2024-05-12", "en", "on May 12, 2024"),
-        ("am 12.05.2024", "de", "am 12. Mai 2024"),
-        ("le 12/05/2024", "fr", "le 12 mai 2024"),
-        ("05/12/2024", "en", "May 12, 2024"),
-        ("12/05/2024", "es", "12 de mayo de 2024"),
-        ("2024-05-12", "ja", "2024年5月12日"),
-        ("99/99/2024", "en", "99/99/2024"),
-        ("$3.50 or 2 €", "en", "3.50 US dollars or 2 euros"),
-        ("14:30", "zh", "14点30分"),
-        ("Dr. Meier, z. B. heute", "de", "Doktor Meier, zum Beispiel heute"),
-        ("Vitamin C is here. M. is not.", "en", "Vitamin C is here. M. is not."),
-    ],
-)
-def test_text_becomes_what_is_spoken(text: str, language: str, spoken: str) -> None:
-    assert spoken_text(plain_text(text), language) == spoken
 
 
 def test_given_speech_is_aligned_with_its_text(robotic: LanguageProcessor) -> None:
@@ -243,7 +220,8 @@ def test_given_speech_is_aligned_with_its_text(robotic: LanguageProcessor) -> No
 
     text = "The boy from the pub bought a map. My mother made a big apple pie."
     speech = robotic.synthesize(text, "en", "espeak-male")
-    found, spoken = robotic.align(soxr.resample(speech.samples, speech.rate, 16000), text, "en")
+    said = robotic.align(soxr.resample(speech.samples, speech.rate, 16000), SpokenText(text, "en"), "said.wav")
+    found, spoken = said.phonemes, said.sentences
     truth = [p for p in speech.phonemes if p.id in BILABIALS]
     times = [p for p in found if p.id in BILABIALS]
     assert len(times) == len(truth)
@@ -359,9 +337,4 @@ def test_an_engine_that_cannot_be_loaded_is_one_sentence(name: str) -> None:
     [("我用 iPhone 看 YouTube。", "zh"), ("Tell me how you say 你好, please.", "en"), ("Привет, Anna и Maria!", "ru")],
 )
 def test_the_script_of_most_words_decides(robotic: LanguageProcessor, text: str, language: str) -> None:
-    assert robotic.detect(text) == language
-
-
-def test_a_german_date_is_not_parted() -> None:
-    said = [*sentences(spoken_text("Am 24.12.2025 ist Heiligabend. Und 1999? Auch.", "de"))]
-    assert said == ["Am 24. Dezember 2025 ist Heiligabend.", "Und 1999?", "Auch."]
+    assert robotic.detect(text).language == language

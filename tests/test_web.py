@@ -132,6 +132,24 @@ def test_what_is_open_on_the_page_counts(page: Page, service: JobService, media:
 
 
 @pytest.mark.parametrize(
+    ("text", "request_", "said"),
+    [
+        ("Grazie mille a tutti voi", ENGLISH, "spoken as Italian ("),
+        ("வணக்கம்", CHINESE, "用泰米尔语朗读"),
+        ("Ciao", ENGLISH, "does not tell its language: it is spoken as English"),
+    ],
+)
+def test_the_language_that_a_text_is_spoken_in_is_said(
+    page: Page, media: Path, text: str, request_: Any, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(gr, "Info", told.append)
+    submit(page, media, request_, what="text", text=text)
+    submit(page, media, request_, what="text", text=text, lang="en" if text.isascii() else "ta")
+    assert said in told[0] and said not in told[1]
+
+
+@pytest.mark.parametrize(
     ("changes", "english", "chinese"),
     [
         ({"portrait": None}, "Give a portrait or a video first", "请先给一张照片"),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
+import soxr
 
 from models.phonemes import Phoneme
 
@@ -42,6 +43,45 @@ class Speech:
     def duration(self) -> float:
         """Seconds."""
         return self.samples.size / self.rate
+
+
+def moved(speech: Speech, by: float) -> Speech:
+    """The same sound; its phonemes and sentences are said `by` seconds later."""
+    return replace(
+        speech,
+        phonemes=tuple(Phoneme(p.symbol, p.id, p.start + by, p.end + by) for p in speech.phonemes),
+        sentences=tuple(Sentence(s.text, s.start + by, s.end + by) for s in speech.sentences),
+    )
+
+
+def joined(parts: Sequence[Speech], rate: int) -> Speech:
+    """Parts one after the other at one rate; their times, which count from the start of each, count from the first."""
+    sound, phonemes, said, now = [np.zeros(0, np.float32)], [], [], 0.0
+    for part in parts:
+        samples = part.samples if part.rate == rate else soxr.resample(part.samples, part.rate, rate)
+        sound.append(samples.astype(np.float32))
+        placed = moved(part, now)
+        phonemes += placed.phonemes
+        said += placed.sentences
+        now += samples.size / rate
+    return Speech(np.concatenate(sound), rate, tuple(phonemes), tuple(said))
+
+
+def whole(parts: Sequence[Speech]) -> Speech:
+    """Parts of one rate as one, where their times count from the start of the first already."""
+    return Speech(
+        np.concatenate([part.samples for part in parts]),
+        parts[0].rate,
+        tuple(phoneme for part in parts for phoneme in part.phonemes),
+        tuple(sentence for part in parts for sentence in part.sentences),
+    )
+
+
+def with_pause(speech: Speech, written: str, start: float, pause: float) -> Speech:
+    """A sentence that starts `start` seconds after the text, and silence of `pause` seconds after it."""
+    silence = np.zeros(round(pause * speech.rate), np.float32)
+    said = replace(moved(speech, start), sentences=(Sentence(written, start, start + speech.duration),))
+    return replace(said, samples=np.concatenate([said.samples, silence]))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
+from functools import lru_cache
 from importlib.util import find_spec
+from types import ModuleType
 
 from utils.helpers import InputError
 
@@ -34,7 +38,9 @@ def kana_reading(text: str) -> str:
     if dictionary_installed():
         return "".join(_PUNCTUATION.get(word, kana) for word, kana, _ in _words(text))
     if _KANJI.search(text):
-        raise InputError("Japanese text with kanji needs a dictionary: run `make voices`, or write the text in kana.")
+        raise InputError(
+            "Japanese text with kanji needs a dictionary: pip install -r requirements.txt, or write the text in kana."
+        )
     return text
 
 
@@ -49,15 +55,18 @@ def japanese_ipa(text: str) -> str:
     return "".join(pieces).strip()
 
 
+@lru_cache(maxsize=1)
+def _openjtalk() -> ModuleType:
+    """The library; when it is loaded, it prints that a network for the readings of one word is missing."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        import pyopenjtalk
+    return pyopenjtalk
+
+
 def _words(text: str) -> list[tuple[str, str, bool]]:
     """(word, katakana, whether it is spoken as part of the word before it, like particles and endings)."""
-    import pyopenjtalk
-
-    try:
-        # The other way of reading kanji would need a dictionary of 200 MB more.
-        nodes = pyopenjtalk.run_frontend(text, use_sudachi_kanji_yomi=False)
-    except ModuleNotFoundError:  # that dictionary is looked for when a character is not Japanese
-        nodes = pyopenjtalk.run_frontend(text, use_vanilla=True)
+    pyopenjtalk = _openjtalk()
+    nodes = pyopenjtalk.run_frontend(text, use_sudachi_kanji_yomi=True)
     found = [(n["string"], re.sub(r"[^ァ-ヺー]", "", n["pron"]), n["pos"] in ("助詞", "助動詞")) for n in nodes]
     return [(word, kana, glued and k > 0 and bool(found[k - 1][1])) for k, (word, kana, glued) in enumerate(found)]
 
@@ -66,8 +75,7 @@ _PUNCTUATION = {"、": ",", "。": ".", "？": "?", "！": "!", "，": ",", "．
 
 
 def _word_ipa(kana: str) -> str:
-    import pyopenjtalk
-
+    pyopenjtalk = _openjtalk()
     phones = [p for p in pyopenjtalk.g2p(kana, use_vanilla=True).split() if p not in ("pau", "sil")]
     ipa = "".join("N" if p == "N" else _IPA.get(p.lower(), p.lower()) for p in phones)
     for written, spoken in _CONTEXT:

@@ -17,7 +17,7 @@ from pipeline.face_list import face_lines, list_faces
 from pipeline.options import CODECS, FITS, RESTS, Options
 from serving.cli.batch import Columns, Finished, Outcome, check_files, read_rows, run_batch
 from serving.cli.making import Maker, VideoJob
-from serving.cli.spoken_text import list_voices, read_text
+from serving.cli.spoken_text import list_voices, read_text, system_language
 from utils.config import Config, InferenceConfig, load_config
 from utils.helpers import InputError, parse_seconds
 from utils.stopping import Stopped, stop_requested
@@ -331,7 +331,7 @@ def _spoken_text(arguments: argparse.Namespace) -> SpokenText | None:
     """What the command line says about a text; None without one."""
     text = arguments.text if arguments.text_file is None else read_text(arguments.text_file)
     if text is not None:
-        return SpokenText(text, arguments.lang, arguments.voice, arguments.speed)
+        return SpokenText(text, arguments.lang, arguments.voice, arguments.speed, system_language())
     if arguments.audio is None:
         raise InputError("Nothing to speak: give a sound with --audio, or a text with --text or --text-file.")
     if arguments.srt:

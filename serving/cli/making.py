@@ -91,6 +91,7 @@ class Maker:
         )
 
     def _check_voice(self, spoken: SpokenText, speaks: bool) -> None:
-        voice = self.processor.choose(spoken.text, spoken.lang, spoken.voice, spoken.speed)
+        choice = self.processor.choose(spoken)
         if speaks:
-            print(describe_voice(voice, self.processor), file=sys.stderr, flush=True)
+            lines = [describe_voice(choice.voice, self.processor), *choice.notes]
+            print("\n".join(lines), file=sys.stderr, flush=True)

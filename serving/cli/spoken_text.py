@@ -3,35 +3,51 @@
 from __future__ import annotations
 
 import codecs
+import os
 from pathlib import Path
 
 from language_processor import LANGUAGES, LanguageProcessor
 from utils.helpers import InputError
 from voices.base import Voice
+from voices.detection import language_name
+from voices.dubbing import read_script
 
 MAX_TEXT_BYTES = 10 * 2**20
+_SUBTITLES = (".srt", ".vtt", ".ass", ".ssa")
 
 
 def read_text(path: Path) -> str:
     """The text of a file in UTF-8, or in UTF-16 with its mark at the start (as Windows' editors write it).
 
     Raises:
-        InputError: it is missing, not text, or too large.
+        InputError: it is missing, not text, or too large, or is called subtitles and holds none.
     """
     try:
         if path.stat().st_size > MAX_TEXT_BYTES:
             raise InputError(f"The text file {path} is larger than {MAX_TEXT_BYTES // 2**20} MB; give a smaller one.")
         data = path.read_bytes()
-        return data.decode("utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig")
+        text = data.decode("utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig")
     except OSError as error:
         raise InputError(f"Cannot read the text file {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise InputError(f"The text file {path} is not UTF-8 text; save it as UTF-8.") from error
+    if path.suffix.lower() in _SUBTITLES and not read_script(text):
+        raise InputError(f"The file {path} holds no subtitles that can be read: .srt, .vtt and .ass are understood.")
+    return text
+
+
+def system_language() -> str | None:
+    """The language of the user's system, such as "de"; None where there is none, as under LANG=C."""
+    for variable in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        value = os.environ.get(variable, "").split(".")[0].split("@")[0]
+        if value:
+            return None if value in ("C", "POSIX") else value
+    return None
 
 
 def describe_voice(voice: Voice, processor: LanguageProcessor) -> str:
     """One line for a person: who speaks, and how to get a better voice."""
-    line = f"Voice: {voice.name} ({LANGUAGES.get(voice.language, voice.language)}, {voice.engine})."
+    line = f"Voice: {voice.name} ({language_name(voice.language)}, {voice.engine})."
     hints = [] if voice.natural else list(processor.missing.values())
     return " ".join([line, *(f"Better: {hint}." for hint in hints)])
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from anyio import to_thread
 from starlette.requests import Request
 
 from pipeline.options import Options, check_inputs
 from serving.http.forms import FILES, JobForm, read_form
-from serving.http.speech import Speaker
+from serving.http.speech import Speaker, preferred_language
 from serving.http.uploads import Form, receive_form
 from serving.jobs.jobs import INCOMING, JobService, Submission
 from serving.jobs.store import Job
@@ -55,10 +56,17 @@ class Intake:
         config = self._service.config
         with tempfile.TemporaryDirectory(dir=config.data_dir / INCOMING, ignore_cleanup_errors=True) as folder:
             form = await receive_form(request, Path(folder), FILES, config, self._service.has_disk)
-            return await to_thread.run_sync(self.submit, form, owner, idempotency_key)
+            expected = preferred_language(request.headers.get("accept-language"))
+            return await to_thread.run_sync(self.submit, form, owner, idempotency_key, expected)
 
-    def submit(self, form: Form, owner: str, idempotency_key: str | None = None) -> Job:
+    def submit(self, form: Form, owner: str, idempotency_key: str | None = None, expected: str | None = None) -> Job:
         """Check a form and submit the job. The files are moved away.
+
+        Args:
+            form: fields and files.
+            owner: whose job it is.
+            idempotency_key: a second job with the same key is the first one.
+            expected: the language of a text that does not tell its own.
 
         Raises:
             Problem: the form cannot be used, or there is no room.
@@ -68,12 +76,12 @@ class Intake:
         try:
             options = fields.options(self._defaults)
             self._check(fields, video, audio, options)
+            speech = self._speech(fields, expected)
         except InputError as error:
             raise bad_input(_without_paths(str(error), form)) from error
-        speech = {"text": fields.text_input, "lang": fields.lang, "voice": fields.voice, "speed": fields.speed}
         return self._service.submit(
             Submission(
-                request={"options": asdict(options), **(speech if fields.text_input is not None else {})},
+                request={"options": asdict(options), **speech},
                 files={FILES[name]: path for name, path in form.files.items()},
                 owner=owner,
                 idempotency_key=idempotency_key,
@@ -88,15 +96,18 @@ class Intake:
             raise InputError("Give a sound file (audio_file), a text (text_input), or both.")
         if fields.webhook_url is not None:
             check_webhook(fields.webhook_url, self._service.config.webhook_origins)
-        if fields.text_input is not None:
-            self._check_text(fields)
         output = video.with_name(f"output{options.suffix}")
         check_inputs(video, audio, output, options, self._service.config.media)
 
-    def _check_text(self, fields: JobForm) -> None:
+    def _speech(self, fields: JobForm, expected: str | None) -> dict[str, Any]:
+        """What the job's request says about its text, and in which language it is spoken."""
+        if fields.text_input is None:
+            return {}
         if len(fields.text_input) > self._service.config.max_text:
             raise InputError(f"The text is longer than {self._service.config.max_text} characters; give less.")
-        self.speaker.check(fields.text_input, fields.lang, fields.voice, fields.speed)
+        asked = {"lang": fields.lang, "voice": fields.voice, "speed": fields.speed, "expected": expected}
+        choice = self.speaker.check(fields.text_input, **asked)
+        return {"text": fields.text_input, **asked, "language": choice.voice.language, "notes": choice.notes}
 
 
 def _without_paths(sentence: str, form: Form) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Sequence
 from functools import cached_property
@@ -53,14 +54,26 @@ class Speaker:
 
         return LANGUAGES
 
-    def check(self, text: str, lang: str, voice: str | None, speed: float) -> None:
-        """Refuse what cannot be spoken, without speaking it.
+    def check(self, text: str, lang: str, voice: str | None, speed: float, expected: str | None = None) -> Any:
+        """Refuse what cannot be spoken, without speaking it. Arguments: see `SpokenText`.
+
+        Returns:
+            The `Choice` of who speaks and in which language.
 
         Raises:
             InputError: unknown language or voice, or nothing to speak.
             Problem: 501.
         """
-        self.processor.stream(text, lang, voice, speed)
+        processor = self.processor
+        from language_processor import SpokenText
+
+        return processor.choose(SpokenText(text, lang, voice, speed, expected))
+
+
+def preferred_language(accepted: str | None) -> str | None:
+    """The language that a client wants most, by its header Accept-Language; None where it says nothing."""
+    first = (accepted or "").split(",")[0].split(";")[0].strip()
+    return first if re.fullmatch(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}", first) else None
 
 
 def _cannot_speak(reason: str) -> Problem:

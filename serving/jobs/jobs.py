@@ -56,7 +56,8 @@ class Submission:
     """What a client wants.
 
     Attributes:
-        request: what to do: {"options": {...}, "text": str | None, "lang": ..., "voice": ..., "speed": ...}.
+        request: what to do: {"options": {...}, "text": str | None, "lang": ..., "voice": ..., "speed": ...,
+            "expected": ...; "language" and "notes": what was found about it}.
         files: name within the job -> local file, which is moved away.
         owner: name of the API key.
         idempotency_key: the same one gives the same job.

@@ -109,7 +109,7 @@ def _loaded(arguments: argparse.Namespace) -> Any:
     def run(job: dict[str, Any], line: _Line) -> dict[str, Any]:
         video, output = Path(job["video"]), Path(job["output"])
         audio, text = job["audio"] and Path(job["audio"]), job.get("text")
-        spoken = text and SpokenText(text, job["lang"], job["voice"], job["speed"])
+        spoken = text and SpokenText(text, job["lang"], job["voice"], job["speed"], job.get("expected"))
         preview = Preview(output.with_name(PREVIEW), service.preview_s, service.preview_px)
         made = pipeline.run(
             video, audio, output, Options(**job["options"]), line.progress, text=spoken, preview=preview

@@ -23,6 +23,8 @@ class JobView(BaseModel):
     frames_expected: int | None = Field(description="frames in the result, null if unknown", examples=[150])
     fps: float = Field(ge=0, description="frames written per second of work", examples=[13.6])
     seconds_left: float | None = Field(description="estimate, null if unknown", examples=[6.4])
+    language: str | None = Field(description="of the text, where there is one; found or given", examples=["en"])
+    notes: list[str] = Field(description="what to know about the result, sentences", examples=[[]])
     error: str | None = Field(description="why it failed, one sentence", examples=[None])
     created: datetime
     started: datetime | None
@@ -54,6 +56,8 @@ def job_view(job: Job, position: int | None, keep_h: float) -> JobView:
         frames_expected=job.frames_expected,
         fps=round(job.fps, 2),
         seconds_left=_seconds_left(job),
+        language=job.request.get("language"),
+        notes=list((job.summary or job.request).get("notes", ())),
         error=job.error,
         created=_time(job.created),
         started=_time(job.started),

@@ -18,12 +18,22 @@ from faces.detector import FaceDetector
 from pipeline.options import FITS, RESTS
 from serving.http.forms import FILES
 from serving.http.intake import Intake
+from serving.http.speech import preferred_language
 from serving.http.uploads import Form
 from serving.jobs.jobs import INCOMING, LOCAL_OWNER, JobService
 from serving.jobs.store import ACTIVE, DONE, EXPIRED, QUEUED, RUNNING, Job
 from serving.jobs.views import job_view
 from serving.page.files import PageFiles, link_or_copy
-from serving.page.texts import EXAMPLE_TEXTS, TEXTS, ago, duration, language_for, name_of, refusal
+from serving.page.texts import (
+    EXAMPLE_TEXTS,
+    TEXTS,
+    ago,
+    duration,
+    language_for,
+    name_of,
+    refusal,
+    taken_language,
+)
 from serving.problems import Problem
 from utils.helpers import InputError
 from video_processor import VideoReader
@@ -182,12 +192,21 @@ class Page:
                     files[name] = Path(folder) / FILES[name]
                     link_or_copy(Path(path), files[name])
             try:
-                job = self._intake.submit(Form(wish.fields(), files), request.username or LOCAL_OWNER)
+                form = Form(wish.fields(), files)
+                job = self._intake.submit(form, request.username or LOCAL_OWNER, expected=_expected(request))
             except (Problem, InputError) as refused:
                 raise _refused(str(refused), language) from refused
         self._files.keep_input(job.id, Path(wish.source))
-        gr.Info(words["closing"])
+        gr.Info(" ".join([*self._taken_language(wish, language, request), words["closing"]]))
         return job.id, [job.id, *(known.id for known in self._known(history, request))][:_HISTORY]
+
+    def _taken_language(self, wish: Wish, language: str, request: gr.Request) -> list[str]:
+        """Which language a text is spoken in, where nobody said it."""
+        if wish.speech is not None or wish.lang != "auto":
+            return []
+        choice = self._intake.speaker.check(wish.text, wish.lang, wish.voice or None, wish.speed, _expected(request))
+        found = choice.detected
+        return [taken_language(found.language, found.by, found.certainty, language)]
 
     def cancel(self, job_id: str | None, request: gr.Request) -> None:
         """Cancel a job that is under way."""
@@ -344,6 +363,11 @@ _TOGETHER = (
 def _language(request: gr.Request) -> tuple[str, dict[str, str]]:
     language = language_for(request.headers.get("accept-language"))
     return language, TEXTS[language]
+
+
+def _expected(request: gr.Request) -> str | None:
+    """The language of a text that does not tell its own: the one that the browser wants most."""
+    return preferred_language(request.headers.get("accept-language"))
 
 
 def _refused(sentence: str, language: str) -> gr.Error:

@@ -82,6 +82,9 @@ TEXTS = {
         "state_cancelled": "cancelled",
         "state_expired": "deleted",
         "closing": "You may close this page: the work goes on, and you find the result here again.",
+        "spoken_script": "The text is spoken as {language}.",
+        "spoken_words": "The text is spoken as {language} ({certainty} sure).",
+        "spoken_open": "The text does not tell its language: it is spoken as {language}. If that is wrong, choose.",
         "need_video": "Give a portrait or a video first (step 1).",
         "need_speech": "Give a sound, or type a text (step 2).",
         "video_file": "The portrait or video",
@@ -166,6 +169,9 @@ TEXTS = {
         "state_cancelled": "已取消",
         "state_expired": "已删除",
         "closing": "可以关掉本页：任务会继续，之后还能在这里找到结果。",
+        "spoken_script": "文字将用{language}朗读。",
+        "spoken_words": "文字将用{language}朗读（把握 {certainty}）。",
+        "spoken_open": "文字太短，看不出是哪种语言：将用{language}朗读。如果不对，请选择语言。",
         "need_video": "请先给一张照片或一个视频（第 1 步）。",
         "need_speech": "请给一段声音，或输入文字（第 2 步）。",
         "video_file": "照片或视频",
@@ -207,7 +213,9 @@ _REFUSALS_ZH = (
     (r"The text takes longer than (\S+) s to speak.*", "这段文字要说 {0} 秒以上，请缩短。"),
     (r"The language '(.+?)' is not supported.*", "不支持语言“{0}”，请选列表里的语言。"),
     (r"There is no voice '(.+?)' for .*", "这种语言没有嗓音“{0}”，请选列表里的嗓音。"),
-    (r"Japanese text with kanji needs .*", "带汉字的日语需要词典：请运行 make voices，或只用假名。"),
+    (r"Japanese text with kanji needs .*", "带汉字的日语需要词典：请重新安装 requirements.txt，或只用假名。"),
+    (r"The subtitles \(\.(\w+)\) hold nothing.*", "字幕（{0}）里没有可以朗读的文字，请至少给一行。"),
+    (r"The text looks like subtitles \(\.(\w+)\) .*", "这段文字像字幕（{0}），却无法读取，请检查格式。"),
     (r"(\d+) jobs are waiting already.*", "已经有 {0} 个任务在排队，请稍后再试。"),
     (r"This key has (\d+) jobs that are not finished.*", "你有 {0} 个任务还没做完，请等其中一个完成。"),
     (r"The upload is larger than (\S+) GB.*", "上传的文件大于 {0} GB，请换小一点的。"),
@@ -263,6 +271,19 @@ def ago(seconds: float, words: dict[str, str]) -> str:
     if seconds < 3600:
         return words["minutes_ago"].format(count=int(seconds / 60))
     return words["hours_ago"].format(count=int(seconds / 3600))
+
+
+def taken_language(code: str, by: str, certainty: float, language: str) -> str:
+    """Which language a text is spoken in.
+
+    Args:
+        code: that language.
+        by: what told it, see `voices.detection.Detected`.
+        certainty: how surely, 0 to 1.
+        language: of the page.
+    """
+    words = TEXTS[language]["spoken_" + (by if by in ("script", "words") else "open")]
+    return words.format(language=name_of(code, language), certainty=f"{certainty:.0%}")
 
 
 def name_of(code: str, language: str) -> str:
