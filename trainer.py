@@ -29,6 +29,7 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+import utils  # noqa: F401, I001 - before any library: nothing phones home
 from models.checkpoint import load_checked
 from training.common import Losses, Stage
 from training.stages import STAGES, make_stage

@@ -18,6 +18,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import utils  # noqa: F401 - before any library: nothing phones home
+
 if TYPE_CHECKING:
     from pipeline.job import ProgressCallback, Summary
     from pipeline.lip_sync import LipSyncPipeline

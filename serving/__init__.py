@@ -2,3 +2,5 @@
 
 They know of the rest what `pipeline/` hands on. In this folder itself lies what all of them share.
 """
+
+import utils  # noqa: F401 - before any library: nothing phones home

@@ -138,8 +138,7 @@ async def receive_form(
         watch: told, after every piece, what the client calls its files (by field) and how many bytes have come.
 
     Raises:
-        Problem: 400 broken form, 408 too slow, 413 too large, 415 no form, 422 unknown or doubled field,
-            507 disk nearly full.
+        Problem: 400 broken form, 408 too slow, 413 too large, 415 no form, 422 unknown or doubled field, 507 full disk.
     """
     boundary = _boundary(request)
     limit = int(config.media.max_file_gb * 1e9) + _FORM_BYTES + 4 * config.max_text
