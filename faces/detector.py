@@ -18,6 +18,8 @@ import openvino
 NMS_IOU = 0.3
 ROI_SCALE = 1.5  # MediaPipe's margin around the detector's box for the mesh network
 MESH_POINTS = 468
+_SURE_SCORE = 0.85  # a candidate below it may be a pattern on a shirt: the mesh has to see a face in it, too
+_LEAST_PRESENCE = 0.5  # 0..1, the mesh network's certainty from which it does
 _RIGHT_EYE_CORNER, _LEFT_EYE_CORNER = 33, 263  # mesh indices, image left and image right
 
 
@@ -120,6 +122,8 @@ def _merge(cluster: list[Detection]) -> Detection:
 class FaceDetector:
     """Finds faces from full-frame close-ups (short-range network) down to about 5 % of the picture (full range).
 
+    What the detector is not sure of counts only when the mesh network sees a face there as well.
+
     Args:
         model_dir: folder with the .tflite files.
         min_score: candidates at or below this probability are dropped.
@@ -131,6 +135,7 @@ class FaceDetector:
             _BlazeFace(model_dir / "face_detection_full_range_sparse.tflite", 192, [(4, 1)]),
             _BlazeFace(model_dir / "face_detection_short_range.tflite", 128, [(8, 2), (16, 6)]),
         ]
+        self._mesh = FaceMesh(model_dir)
 
     def detect(self, image: np.ndarray) -> list[Detection]:
         """Faces of an RGB uint8 image (H, W, 3), best score first, in the image's pixels."""
@@ -142,7 +147,10 @@ class FaceDetector:
             cluster = [d for d in left if iou(left[0].box, d.box) > NMS_IOU]
             left = [d for d in left if iou(left[0].box, d.box) <= NMS_IOU]
             kept.append(_merge(cluster or left[:1]))
-        return kept
+        return [face for face in kept if face.score >= _SURE_SCORE or self._confirmed(image, face)]
+
+    def _confirmed(self, image: np.ndarray, face: Detection) -> bool:
+        return self._mesh(image, roi_from_detection(face))[1] >= _LEAST_PRESENCE
 
 
 def roi_from_detection(detection: Detection) -> Roi:

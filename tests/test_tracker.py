@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from faces.choice import FaceChoice, link
 from faces.detector import Detection, FaceDetector, FaceMesh
 from faces.shots import FacePlan, Look, Shot, looks, survey, with_cuts
 from faces.tracker import FaceTracker, TrackerSettings, box_of
+from tests.footage import face_frame
 from utils.helpers import InputError
 from utils.pictures import ArrayPicture
+from video_processor import VideoReader
 
 MODELS = Path(__file__).resolve().parent.parent / "pretrained" / "faces"
 
@@ -234,3 +237,41 @@ def test_a_scene_without_looks_has_no_face() -> None:
     assert list(survey([])) == []
     image = np.zeros((9, 9, 3), np.uint8)
     assert list(survey([Look(Shown(image, 0.0), ArrayPicture(image), False, [])])) == [Shot(0.0, 0.0, 1, [])]
+
+
+def shirt_pattern(seed: int, side: int = 220) -> np.ndarray:
+    """Blots that the detector takes for a face (score 0.5 to 0.7) and the mesh does not; seeds found by trying."""
+    random = np.random.default_rng(seed)
+    image = np.full((side, side, 3), random.integers(90, 230, 3), np.uint8)
+    ink = tuple(int(v) for v in random.integers(0, 90, 3))
+
+    def blot(x: float, y: float, width: float, height: float, line: int = -1) -> None:
+        centre, axes = (int(x * side), int(y * side)), (int(width * side), int(height * side))
+        cv2.ellipse(image, centre, axes, 0, 0, 360, ink, line)
+
+    for x in (0.33, 0.67):
+        blot(x, 0.4, random.uniform(0.05, 0.13), random.uniform(0.03, 0.1))
+    blot(0.5, 0.74, random.uniform(0.1, 0.25), random.uniform(0.02, 0.1))
+    blot(0.5, 0.56, 0.05, 0.06, line=2)
+    return cv2.GaussianBlur(image, (0, 0), random.uniform(1, 6))
+
+
+@pytest.mark.parametrize("seed", [5, 12, 14, 44])
+def test_a_pattern_larger_than_the_face_is_no_face(networks: tuple[FaceDetector, FaceMesh], seed: int) -> None:
+    image = np.full((320, 640, 3), 120, np.uint8)
+    image[:, :320], image[50:270, 370:590] = face_frame(0.0), shirt_pattern(seed)
+    taken = [d for net in networks[0]._networks for d in net.candidates(image, 0.5) if d.box[0] > 320]
+    assert taken and max(d.box[2] - d.box[0] for d in taken) > 150  # the face has 103 px
+    assert all(d.box[2] < 320 for d in networks[0].detect(image)) and networks[0].detect(image)
+    followed = list(FaceTracker(*networks, FaceChoice(), TrackerSettings()).follow(shown([image] * 8)))
+    assert all(f.points is not None and f.points[1, 0] < 320 for f in followed)
+
+
+def test_no_face_is_found_where_a_real_clip_shows_none(
+    networks: tuple[FaceDetector, FaceMesh], talking_faces: Path
+) -> None:
+    video = talking_faces / "hard" / "handheld_microphone_profile_two_people.mp4"
+    with VideoReader(video) as reader:
+        image = next(itertools.islice(reader, 80, None)).image  # hands and clothes that look like four faces
+    assert any(net.candidates(image, 0.5) for net in networks[0]._networks)
+    assert networks[0].detect(image) == []
