@@ -32,7 +32,7 @@ from tests import footage  # noqa: E402
 from tests.service import REPO, free_port, make_service, result_file, service_config, submit, wait_for  # noqa: E402
 
 SECRET = b"nobody-but-anna-may-read-this"
-OPEN_PAGE = {"/login", "/login/", "/logout", "/logout/"}
+OPEN_PAGE = {"/login", "/login/", "/logout", "/logout/"}  # and /health, which is no route
 OPEN_API = {"/health", "/ready", "/openapi.json"}
 
 
@@ -303,6 +303,21 @@ def test_without_a_key_or_with_a_wrong_one_nothing_of_the_page_opens(house: Hous
         answer = httpx.post(f"{house.page}/login", data={"username": name, "password": key})
         assert answer.status_code == 401 and "set-cookie" not in answer.headers
     assert httpx.post(f"{house.page}/login", content=b"x" * 10_000).status_code == 413
+
+
+def test_a_deleted_key_ends_its_session(house: House) -> None:
+    if not has_keys(house):
+        pytest.skip("everybody is let in")
+    path = house.data / "api_keys"
+    key = new_key(path, "carl")
+    client = httpx.Client(base_url=house.page, timeout=60)
+    assert client.post("/login", data={"username": "carl", "password": key}).status_code == 200
+    assert client.get("/config").status_code == 200
+    lines = path.read_text().splitlines(True)
+    path.write_text("".join(line for line in lines if not line.startswith("carl")))
+    assert client.get("/config").status_code == 401
+    new_key(path, "carl")  # the same name with another key is somebody else
+    assert client.get("/config").status_code == 401
 
 
 def test_no_address_of_the_api_opens(house: House) -> None:

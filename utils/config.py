@@ -341,6 +341,7 @@ class ServiceConfig(Section):
     upload_min_rate: NonNegativeFloat
     allowed_hosts: tuple[str, ...]
     allowed_origins: tuple[str, ...]
+    trusted_proxies: tuple[str, ...]
     webhook_origins: tuple[str, ...]
     webhook_attempts: PositiveInt
     webhook_to_private: bool
@@ -397,9 +398,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Cannot read the configuration {path}: {error}.") from error
     except yaml.YAMLError as error:
-        raise InputError(
-            f"The configuration {path} is not valid YAML: {' '.join(str(error).split())}."
-        ) from error
+        raise InputError(f"The configuration {path} is not valid YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(values, dict):
         raise InputError(f"The configuration {path} must hold named sections, see model_config.yaml.")
     return values

@@ -63,9 +63,7 @@ def warp_frames(frames: np.ndarray, random: np.random.Generator, side: int, stre
     centre = side / 2 + side * random.uniform(-strength, strength, 2)
     matrix[:, 2] = centre - matrix[:, :2] @ (width / 2, height / 2)
     frames = np.ascontiguousarray(frames)
-    return cv2.warpAffine(
-        frames, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    return cv2.warpAffine(frames, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def brightness_jitter(frames: np.ndarray, random: np.random.Generator, strength: float) -> np.ndarray:

@@ -163,9 +163,7 @@ def stream_duration(container: InputContainer, stream: VideoStream | AudioStream
     return None
 
 
-def decoded(
-    container: InputContainer, stream: VideoStream | AudioStream
-) -> Iterator[av.VideoFrame | av.AudioFrame]:
+def decoded(container: InputContainer, stream: VideoStream | AudioStream) -> Iterator[av.VideoFrame | av.AudioFrame]:
     """Decode one stream from where the file stands; a damaged packet costs its frame, not the whole file."""
     for packet in packets(container, stream):
         with contextlib.suppress(av.FFmpegError):

@@ -78,9 +78,7 @@ class SoundTrack:
             self._started = True
             self._next = next(self._packets, None)
             if self._next is None:
-                raise InputError(
-                    f"The sound of {self._source} has zero length; give a file with speech in it."
-                )
+                raise InputError(f"The sound of {self._source} has zero length; give a file with speech in it.")
         while self._next is not None and self._next[0] < min(seconds, self._end):
             self._output.mux(self._next[1])
             self._next = next(self._packets, None)

@@ -336,7 +336,7 @@ def list_voices(
 
 
 @_ROUTER.get("/health", responses=problems())
-def health() -> Health:
+async def health() -> Health:
     """The server answers."""
     return Health(status="ok")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -59,8 +60,16 @@ class Impatient(AutoHTTPProtocol):
             self.transport.close()
 
 
-def serve(app: ASGIApp, host: str, port: int, patience_s: float) -> None:
-    """Listen until interrupted; see `Impatient`."""
+def serve(app: ASGIApp, host: str, port: int, patience_s: float, proxies: Sequence[str] = ()) -> None:
+    """Listen until interrupted; see `Impatient`.
+
+    Args:
+        app: what answers.
+        host: address to listen on.
+        port: to listen on.
+        patience_s: see `Impatient`.
+        proxies: addresses of the proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
+    """
     uvicorn.run(
         app,
         host=host,
@@ -69,7 +78,8 @@ def serve(app: ASGIApp, host: str, port: int, patience_s: float) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=list(proxies),
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=5,
     )

@@ -6,11 +6,15 @@ import hashlib
 import hmac
 import ipaddress
 import logging
+import os
 import re
 import secrets
+from collections import Counter
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,6 +25,8 @@ from utils.helpers import InputError
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _LOG = logging.getLogger("lipsync.security")
 _MOST_REQUESTS = 500  # answered at once
+_MOST_OF_ONE = 60  # of them for one key, or one address without a key
+_ALWAYS = ("/health", "/ready", "/metrics", "/login")  # short, and needed most when there is too much to do
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -109,8 +115,8 @@ def new_key(path: Path, name: str) -> str:
     if name in ApiKeys(path):
         raise InputError(f"There is a key with the name '{name}'; take another one, or delete its line in {path}.")
     key = secrets.token_urlsafe(32)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with open(path, "a", encoding="utf-8", opener=partial(os.open, mode=0o600)) as file:
         path.chmod(0o600)
         file.write(f"{name} {_hash(key)}\n")
     return key
@@ -148,7 +154,7 @@ class Guard:
         self._hosts = {host.lower() for host in hosts}
         self._origins = set(origins)
         self._headers = headers
-        self._active = 0
+        self._active: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -162,26 +168,43 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        problem = self._problem(Headers(scope=scope), scope)
+        headers = Headers(scope=scope)
+        who = _who(headers, scope)
+        problem = self._problem(headers, scope, who)
         if problem is not None:
             await problem_response(problem)(scope, receive, with_headers)
             return
-        self._active += 1
+        if scope["path"] in _ALWAYS:
+            return await self._app(scope, receive, with_headers)
+        self._active[who] += 1
         try:
             await self._app(scope, receive, with_headers)
         finally:
-            self._active -= 1
+            self._active[who] -= 1
+            if not self._active[who]:
+                del self._active[who]
 
-    def _problem(self, headers: Headers, scope: dict[str, Any]) -> Problem | None:
+    def _problem(self, headers: Headers, scope: dict[str, Any], who: str) -> Problem | None:
         host = headers.get("host", "").lower()
         if "*" not in self._hosts and re.sub(r":\d+$", "", host) not in self._hosts:
             return Problem(421, "wrong-host", "This server does not answer to that name; see service.allowed_hosts.")
-        if self._active >= _MOST_REQUESTS:
-            detail = f"{_MOST_REQUESTS} requests are being answered already; try again later."
-            return Problem(503, "too-many-requests", detail, {"Retry-After": str(RETRY_S)})
+        if scope["path"] not in _ALWAYS:
+            if self._active[who] >= _MOST_OF_ONE:
+                detail = f"{_MOST_OF_ONE} of your requests are being answered already; end some of them."
+                return Problem(503, "too-many-requests", detail, {"Retry-After": str(RETRY_S)})
+            if self._active.total() >= _MOST_REQUESTS:
+                detail = f"{_MOST_REQUESTS} requests are being answered already; try again later."
+                return Problem(503, "too-many-requests", detail, {"Retry-After": str(RETRY_S)})
         origin = headers.get("origin")
         if origin is None or scope["method"] in _SAFE_METHODS or origin in self._origins:
             return None
-        if origin == f"{scope['scheme']}://{host}":
+        if urlsplit(origin).netloc.lower() == host:  # not the scheme: a proxy may speak TLS to the browser
             return None
         return Problem(403, "foreign-page", "Web pages of other sites may not use this; see service.allowed_origins.")
+
+
+def _who(headers: Headers, scope: dict[str, Any]) -> str:
+    """Whose connections are counted together: those of a key or a login; without one, of an address. Who makes up
+    keys is sent away at once and holds no connection."""
+    shown = headers.get("authorization") or headers.get("cookie")
+    return _hash(shown) if shown else str((scope.get("client") or ("",))[0])

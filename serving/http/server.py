@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     start_logging()
     app = create_app(service, make_intake(service, settings), access)
     with Embedded(worker_command(arguments, settings) if arguments.worker else None):
-        serve(app, arguments.host, arguments.port, settings.service.upload_idle_s)
+        serve(app, arguments.host, arguments.port, settings.service.upload_idle_s, settings.service.trusted_proxies)
     return 0
 
 

@@ -1,9 +1,8 @@
 """The job service: takes jobs in, hands them to workers, and gets every one of them to an end exactly once.
 
-What counts is a job's row (`serving/jobs/store.py`). The queue (huey) only wakes workers up: a message says that there
-is work, and the worker that gets it takes the oldest queued row. So a lost message loses nothing, and a doubled one
-doubles nothing. A worker holds a running job by a lease that it renews; when it is killed, the lease runs out and the
-job is queued again. The number of the attempt tells a worker that lost its job from the one that has it now.
+What counts is a job's row (`serving/jobs/store.py`). The queue (huey) only wakes workers up; the one that is woken takes
+a queued row, by turns between owners: a lost message loses nothing, a doubled one doubles nothing. A worker holds a job
+by a lease; when it is killed, the lease runs out and the job is queued again, under the number of a new attempt.
 """
 
 from __future__ import annotations
@@ -176,6 +175,7 @@ class JobService:
         self._queue = queue
         self._clock = clock
         self._submitting = threading.Lock()
+        self._served: dict[str, float] = {}  # owner -> when this process last took one of its jobs
 
     # ---- for clients ----
 
@@ -268,10 +268,11 @@ class JobService:
     # ---- for workers ----
 
     def take(self) -> Job | None:
-        """Take the oldest queued job; None if there is none."""
-        while (job_id := self.store.oldest(QUEUED)) is not None:
-            job = self.store.change(job_id, self._taken)
-            if job is not None:
+        """Take a job: the oldest of the owner that has waited longest for a turn; None if there is none."""
+        while heads := self.store.heads(QUEUED):
+            owner = min(heads, key=lambda name: self._served.get(name, 0.0))  # of equals the one with the oldest job
+            if (job := self.store.change(heads[owner], self._taken)) is not None:
+                self._served[owner] = self._clock()
                 _LOG.info("job started", extra={"job": job.id, "attempt": job.attempt})
                 return job
         return None

@@ -108,9 +108,11 @@ class RedisJobStore:
         jobs = sorted((job for job in jobs if job.state in states), key=lambda job: job.created)
         return jobs if limit is None else jobs[len(jobs) - min(limit, len(jobs)) :]
 
-    def oldest(self, state: str) -> str | None:
-        ids = self._redis.zrange(self._set(state), 0, 0)
-        return ids[0] if ids else None
+    def heads(self, state: str) -> dict[str, str]:
+        first: dict[str, str] = {}
+        for job in self.find((state,)):
+            first.setdefault(job.owner, job.id)
+        return first
 
     def count(self, state: str, owner: str | None = None) -> int:
         if owner is None:

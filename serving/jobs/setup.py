@@ -7,11 +7,12 @@ import logging
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving.jobs.jobs import INCOMING, JOBS, JobService, Queue, open_queue, open_store
+from serving.jobs.jobs import INCOMING, JOBS, WORK, JobService, Queue, open_queue, open_store
 from serving.jobs.provenance import check_signing
 from serving.jobs.storage import JobFiles
 from serving.jobs.webhooks import secret_from_environment
@@ -138,12 +139,23 @@ def open_service(settings: Settings, work: Callable[[], None] | None = None) -> 
         InputError: queue or storage cannot be used.
     """
     config = settings.service
+    _keep_private(config.data_dir)
     for name in (INCOMING, JOBS):
         (config.data_dir / name).mkdir(parents=True, exist_ok=True)
     store = open_store(config, settings.queue)
     queue = open_queue(config, settings.queue, work)
     files = JobFiles(settings.storage or str(config.data_dir / JOBS))
     return JobService(config, store, queue, files), queue
+
+
+def _keep_private(data_dir: Path) -> None:
+    """From now on this process, and those that it starts, write files that no other user of the machine can read; and
+    what earlier versions have left open in the data folder is closed."""
+    os.umask(0o077)
+    for pattern in (INCOMING, JOBS, WORK, "page", "*.db*", "api_keys"):
+        for path in data_dir.glob(pattern):
+            with suppress(OSError):  # somebody else's, on a shared disk
+                path.chmod(0o700 if path.is_dir() else 0o600)
 
 
 def start_logging() -> None:

@@ -123,8 +123,8 @@ class JobStore(Protocol):
     def find(self, states: Collection[str] = STATES, owner: str | None = None, limit: int | None = None) -> list[Job]:
         """Jobs by age, oldest first; with `limit` the newest so many of them."""
 
-    def oldest(self, state: str) -> str | None:
-        """The id of the oldest job in a state."""
+    def heads(self, state: str) -> dict[str, str]:
+        """Owner -> id of its oldest job in a state, by age of these jobs, oldest first."""
 
     def count(self, state: str, owner: str | None = None) -> int:
         """How many jobs are in a state."""
@@ -233,9 +233,9 @@ class SqliteJobStore:
         )
         return [Job.from_json(row) for (row,) in reversed(rows)]
 
-    def oldest(self, state: str) -> str | None:
-        rows = self._rows("select id from jobs where state = ? order by created limit 1", state)
-        return rows[0][0] if rows else None
+    def heads(self, state: str) -> dict[str, str]:
+        sql = "select owner, id, min(created) as first from jobs where state = ? group by owner order by first"
+        return {owner: job_id for owner, job_id, _ in self._rows(sql, state)}
 
     def count(self, state: str, owner: str | None = None) -> int:
         sql = "select count(*) from jobs where state = ? and (? is null or owner = ?)"

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from anyio import to_thread
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.jobs.jobs import LOCAL_OWNER
@@ -68,6 +68,8 @@ class Door:
     async def _let_in(self, request: Request, send: Send) -> None:
         scope, receive = request.scope, request.receive
         path = scope["path"]
+        if path == "/health":
+            return await JSONResponse({"status": "ok"})(scope, receive, send)
         owner = LOCAL_OWNER if self._sessions is None else self._sessions.owner(request)
         answer = await self._before_login(request, path, owner)
         if answer is None:
@@ -79,7 +81,11 @@ class Door:
             scope["query_string"] = b""
         if scope["method"] == "POST":
             receive = await self._checked(request, owner)
-        await self._app(scope, receive, send if not path.startswith(_FILE) else _with_headers(send, _FILE_HEADERS))
+        if path.startswith(_FILE):
+            send = _with_headers(send, _FILE_HEADERS)
+        await self._app(
+            scope, receive, send if self._sessions is None else _while_let_in(send, request, self._sessions)
+        )
 
     async def _before_login(self, request: Request, path: str, owner: str | None) -> Response | None:
         """What is answered without a login; None: go on."""
@@ -187,3 +193,19 @@ def _with_headers(send: Send, headers: Mapping[str, str]) -> Send:
         await send(message)
 
     return with_headers
+
+
+def _while_let_in(send: Send, request: Request, sessions: Sessions) -> Send:
+    """End what is being answered, also what never ends by itself, when the key is deleted."""
+    is_over = False
+
+    async def while_let_in(message: Message) -> None:
+        nonlocal is_over
+        if is_over:
+            return
+        if message["type"] == "http.response.body" and message.get("more_body") and sessions.owner(request) is None:
+            is_over = True
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
+        await send(message)
+
+    return while_let_in

@@ -105,6 +105,6 @@ def main(argv: Sequence[str]) -> int:
     threading.Thread(target=files.sweep_until, args=(stopping,), daemon=True).start()
     print(f"Open http://{arguments.host}:{arguments.port} in a browser.", file=sys.stderr)
     with Embedded(worker_command(arguments, settings) if arguments.worker else None):
-        serve(app, arguments.host, arguments.port, settings.service.upload_idle_s)
+        serve(app, arguments.host, arguments.port, settings.service.upload_idle_s, settings.service.trusted_proxies)
     stopping.set()
     return 0
