@@ -136,8 +136,10 @@ class _Judge:
             TURNED: _logistic(-excess / _POSE_SOFTNESS_DEG),
             OUTSIDE: _at_limit(_inside(points, picture.shape), usable.min_inside),
             BLURRED: self._confidence_of_sharpness(window),
-            COVERED: 1.0 if usable.cover is None else _at_limit(1.0 - usable.cover(window), 1.0 - usable.max_cover),
         }
+        # Of a window that the picture's edge cuts off the network says "covered"; the reason is the edge.
+        if usable.cover is not None and confidences[OUTSIDE] >= usable.min_confidence:
+            confidences[COVERED] = _at_limit(1.0 - usable.cover(window), 1.0 - usable.max_cover)
         # min() takes the first of equals: what is said of a face that is turned away and covered is: turned away.
         weakest = min(confidences, key=confidences.__getitem__)
         return weakest, confidences[weakest]

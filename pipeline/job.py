@@ -19,7 +19,7 @@ from audio_processor import load_audio
 from engines.base import Engine
 from faces.mouth_windows import MouthFrame, mouth_windows, with_fades
 from faces.person import with_person
-from faces.usable import AFTER_SPEECH, in_words
+from faces.usable import AFTER_SPEECH, COVERED, in_words
 from language_processor import Utterance
 from pipeline.adaptation import AdaptationReport
 from pipeline.drawing import DrawingSettings, Drawn, draw_mouths, pasted, render_mouths
@@ -87,6 +87,18 @@ class Summary:
         return f"{left} of {self.frames} frames left as they were: {in_words(self.passed_through)}." if left else ""
 
 
+class CoverDoubted(Exception):
+    """So many mouths count as covered that it is not believed: to be run again without that look.
+
+    Attributes:
+        covered, frames: how many frames of how many.
+    """
+
+    def __init__(self, covered: int, frames: int):
+        super().__init__(f"{covered} of {frames} frames count as covered")
+        self.covered, self.frames = covered, frames
+
+
 class Job:
     """One run: its stages and what they share."""
 
@@ -110,7 +122,11 @@ class Job:
         self._notes: tuple[str, ...] = ()
 
     def run(self, video: Path, said: Utterance, output: Path, progress: ProgressCallback, started: float) -> Summary:
-        """See `LipSyncPipeline.run`; `started` is the clock's value at its start."""
+        """See `LipSyncPipeline.run`; `started` is the clock's value at its start.
+
+        Raises:
+            CoverDoubted: nearly all mouths count as covered; nothing is written.
+        """
         self._info = probe_video(video, self._limits)
         self._speech, self._speech_end = in_background(lambda: self._hear(said), lambda: progress(0, None))
         counts: Counter[str | None] = Counter()  # frames by reason; None: new mouth
@@ -161,6 +177,8 @@ class Job:
                 seconds += time.perf_counter() - begun
                 counts[mouth.reason] += 1
                 tick()
+            if self._seeing.doubts(counts):
+                raise CoverDoubted(counts[COVERED], counts.total())
             if None not in counts:
                 raise InputError(_no_face(counts))
         return seconds
@@ -255,5 +273,5 @@ def _release(frame: Frame) -> Frame:
 def _no_face(counts: Counter[str | None]) -> str:
     return (
         f"No face can be used anywhere in the video (frames: {in_words(counts)}); give a video or picture that shows "
-        "a face from the front, or choose another one with --face."
+        "a face from the front, choose another one with --face, or lower --min-confidence."
     )

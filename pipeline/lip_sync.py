@@ -22,7 +22,7 @@ from language_processor import LanguageProcessor, SpokenText, Utterance
 from models.cover import CoverJudge
 from models.phonemes import Phoneme
 from pipeline.drawing import DrawingSettings
-from pipeline.job import SAMPLE_RATE, Job, ProgressCallback, Summary
+from pipeline.job import SAMPLE_RATE, CoverDoubted, Job, ProgressCallback, Summary
 from pipeline.judge import Judge
 from pipeline.live import LiveFrame, LiveSettings, live_frames
 from pipeline.options import Options, check_inputs, media_limits
@@ -173,8 +173,12 @@ class LipSyncPipeline:
         if options.adapt:
             study = Study(self._engine, seeing, self._config, options)
             engine, report = study.run(video, self._judge(), tick)
-        job = Job(engine, seeing, self._config, options, preview)
-        summary = job.run(video, said, output, progress, started)
+        try:
+            summary = Job(engine, seeing, self._config, options, preview).run(video, said, output, progress, started)
+        except CoverDoubted as doubt:
+            seeing, doubtful = seeing.doubted(doubt.covered, doubt.frames)
+            notes = (*notes, doubtful)
+            summary = Job(engine, seeing, self._config, options, preview).run(video, said, output, progress, started)
         return replace(summary, adaptation=report, notes=(*summary.notes, *notes))
 
     def _seeing(
@@ -185,9 +189,12 @@ class LipSyncPipeline:
         info, seeing = probe_video(video, limits), self._plainly(options)
         choice = seeing.choice
         if info.is_image:
-            check_picture(info, seeing, limits)
             still = "The speaker cannot be told (a still picture shows nobody speaking): the largest face was taken."
-            return seeing, (still,) if choice.rule == "speaker" else ()
+            notes = (still,) if choice.rule == "speaker" else ()
+            if check_picture(info, seeing, limits) is None:
+                return seeing, notes
+            seeing, doubtful = seeing.doubted(1, 1)
+            return seeing, (*notes, doubtful)
         if not choice.needs_survey:
             return seeing, ()
         planner = Planner(info, self._detector, self._mesh, self._config, limits, tick)

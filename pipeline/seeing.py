@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from faces.alignment import Geometry
 from faces.choice import FaceChoice
@@ -11,11 +13,14 @@ from faces.detector import FaceDetector, FaceMesh
 from faces.mouth_windows import mouth_windows
 from faces.shots import FacePlan
 from faces.tracker import FaceTracker, TrackerSettings
-from faces.usable import REASONS, UsableFace
+from faces.usable import COVERED, REASONS, UsableFace
 from models.cover import CoverJudge
 from utils.config import Config
 from utils.helpers import InputError
 from video_processor import MediaLimits, VideoInfo, VideoReader
+
+_ALL_COVERED = 0.8  # share of a video's good faces that may count as covered before that is not believed
+_TRUSTED_FROM = 0.6  # --min-confidence from which it is believed all the same
 
 
 @dataclass(frozen=True)
@@ -60,13 +65,41 @@ class Seeing:
             self.cover,
         )
 
+    def doubts(self, counts: Mapping[str | None, int]) -> bool:
+        """Whether a video's mouths count as covered so often that it is not believed.
 
-def check_picture(info: VideoInfo, seeing: Seeing, limits: MediaLimits) -> None:
-    """Refuse a still picture whose face cannot be used, before any sound is heard."""
+        The network that says so was learned from drawn hands and takes blue light, grain or hands below the chin for
+        covers; a video that nobody can speak in is rarer than its mistake.
+
+        Args:
+            counts: frames by reason; None: good ones.
+        """
+        if self.cover is None or self.min_confidence >= _TRUSTED_FROM:
+            return False
+        return counts.get(COVERED, 0) > _ALL_COVERED * (counts.get(COVERED, 0) + counts.get(None, 0))
+
+    def doubted(self, covered: int, frames: int) -> tuple[Seeing, str]:
+        """The same without a look at what covers mouths, and a sentence that says so."""
+        said = (
+            f"The mouth seems covered in {covered} of {frames} frames. That may well be wrong of all of a video: they "
+            f"got a new mouth all the same; if it is right, --min-confidence {_TRUSTED_FROM:g} leaves them as they are."
+        )
+        return replace(self, cover=None), said
+
+
+def check_picture(info: VideoInfo, seeing: Seeing, limits: MediaLimits) -> str | None:
+    """Refuse a still picture whose face cannot be used, before any sound is heard.
+
+    Returns:
+        COVERED where that is the only doubt and not believed; else None.
+    """
     with VideoReader(info.path, limits) as reader:
         (mouth,) = mouth_windows(seeing.tracker().follow(itertools.islice(reader, 1)), seeing.usable())
+    if seeing.doubts(Counter([mouth.reason])):
+        return COVERED
     if mouth.reason is not None:
         raise InputError(
             f"No face can be used in the picture (the frame is {REASONS[mouth.reason]}); give one that shows a face "
             "from the front, choose another one with --face, or lower --min-confidence."
         )
+    return None

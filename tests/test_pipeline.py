@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -155,6 +156,37 @@ def test_hdr_stays_hdr_and_the_summary_says_so(lip_sync: LipSyncPipeline, tmp_pa
     before, after = probe_video(video), probe_video(summary.output)
     assert (after.pix_fmt, after.colour) == (before.pix_fmt, before.colour) and after.is_hdr
     assert summary.generated == 10 and any("HDR" in note for note in summary.notes)
+
+
+def test_a_video_that_seems_covered_throughout_is_drawn_and_the_doubt_is_said(
+    lip_sync: LipSyncPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = footage.make_video(tmp_path / "video.mp4", 0.8)
+    audio, out = footage.make_sound(tmp_path / "speech.wav", 0.8), tmp_path / "out.mp4"
+    monkeypatch.setattr(lip_sync, "_cover", lambda window: 1.0)
+
+    summary = lip_sync.run(video, audio, out, FAST)
+    assert summary.generated == summary.frames == 20 and not summary.passed_through
+    assert any("20 of 20 frames" in note and "--min-confidence" in note for note in summary.notes)
+    with pytest.raises(InputError, match="20 covered.*--min-confidence"):
+        lip_sync.run(video, audio, tmp_path / "trusted.mp4", replace(FAST, min_confidence=0.6))
+    assert not (tmp_path / "trusted.mp4").exists()
+
+    looks = itertools.count()
+    monkeypatch.setattr(lip_sync, "_cover", lambda window: float(next(looks) >= 10))
+    summary = lip_sync.run(video, audio, out, FAST)
+    assert summary.passed_through == {"covered": 10} and not any("covered" in note for note in summary.notes)
+
+
+def test_a_portrait_that_seems_covered_is_drawn_and_the_doubt_is_said(
+    lip_sync: LipSyncPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, example_portrait: Path
+) -> None:
+    audio = footage.make_sound(tmp_path / "speech.wav", 0.4)
+    monkeypatch.setattr(lip_sync, "_cover", lambda window: 1.0)
+    summary = lip_sync.run(example_portrait, audio, tmp_path / "out.mp4", FAST)
+    assert summary.generated == summary.frames and any("seems covered" in note for note in summary.notes)
+    with pytest.raises(InputError, match="covered.*--min-confidence"):
+        lip_sync.run(example_portrait, audio, tmp_path / "out.mp4", replace(FAST, min_confidence=0.6))
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])

@@ -93,6 +93,8 @@ def test_each_reason_is_told(astronaut: np.ndarray, mesh: np.ndarray) -> None:
     assert reasons(faces(astronaut, [turned(mesh, 70)] * long), usable) == [TURNED] * long
     assert reasons(faces(astronaut, [below] * long), usable) == [OUTSIDE] * long
     assert reasons(faces(astronaut, [mesh] * long), replace(usable, cover=Says([0.99] * long))) == [COVERED] * long
+    # Of a window that is cut off the network would say that it is covered: the edge is the reason.
+    assert reasons(faces(astronaut, [below] * long), replace(usable, cover=Says([1.0] * long))) == [OUTSIDE] * long
     unsure = [replace(face, presence=0.3) for face in faces(astronaut, [mesh] * long)]
     assert reasons(unsure, usable) == [UNCLEAR] * long
 
