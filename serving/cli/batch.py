@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from serving.cli.making import VideoJob
 from serving.cli.spoken_text import read_text
+from utils.disk import FULL, is_disk_full
 from utils.helpers import InputError, atomic_path
 from utils.stopping import Stopped, say_when_stopped, stop_requested
 
@@ -233,5 +234,5 @@ def _attempt(job: VideoJob, finished: Finished, make: Callable[[VideoJob], Summa
             raise Stopped from error
         if debug:
             traceback.print_exc()
-        return f"unexpected error: {type(error).__name__}: {error}"
+        return FULL if is_disk_full(error) else f"unexpected error: {type(error).__name__}: {error}"
     return None

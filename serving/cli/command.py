@@ -19,6 +19,7 @@ from serving.cli.batch import Columns, Finished, Outcome, check_files, read_rows
 from serving.cli.making import Maker, VideoJob
 from serving.cli.spoken_text import list_voices, read_text, system_language
 from utils.config import Config, InferenceConfig, load_config
+from utils.disk import FULL, is_disk_full
 from utils.helpers import InputError, parse_seconds
 from utils.stopping import Stopped, stop_requested
 
@@ -75,6 +76,9 @@ def main(argv: Sequence[str]) -> int:
             raise Stopped from error
         if debug:
             traceback.print_exc()
+        if is_disk_full(error):
+            print(f"error: {FULL}", file=sys.stderr)
+            return UNEXPECTED
         hint = "" if debug else " Run the same command with --debug for details."
         print(f"unexpected error: {type(error).__name__}: {error}.{hint}", file=sys.stderr)
         return UNEXPECTED

@@ -13,7 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
-from serving.problems import Problem, bad_input, problem_response, store_away
+from serving.problems import Problem, bad_input, disk_full, problem_response, store_away
+from utils.disk import is_disk_full
 from utils.helpers import InputError
 
 _LOG = logging.getLogger("lipsync.api")
@@ -104,10 +105,6 @@ def add_problems(app: FastAPI, router: APIRouter, store_faults: tuple[type[Excep
             return problem_response(Problem(404, "not-found", "There is nothing here; /openapi.json lists all calls."))
         return problem_response(Problem(error.status_code, "refused", f"{error.detail}.", error.headers))
 
-    async def away(_: Request, error: Exception) -> JSONResponse:
-        _LOG.error("the job queue cannot be reached: %s", error)
-        return problem_response(store_away())
-
     async def broken(_: Request, __: Exception) -> JSONResponse:
         return problem_response(Problem(500, "internal", "Something went wrong inside; the server's log says what."))
 
@@ -116,8 +113,9 @@ def add_problems(app: FastAPI, router: APIRouter, store_faults: tuple[type[Excep
         (InputError, unusable),
         (RequestValidationError, invalid),
         (HTTPException, http),
+        (OSError, _unwritten),
         (Exception, broken),
-        *((fault, away) for fault in store_faults),
+        *((fault, _away) for fault in store_faults),
     ):
         app.add_exception_handler(kind, handler)
 
@@ -127,3 +125,18 @@ def _methods(router: APIRouter, scope: Scope) -> list[str]:
     known = [route for route in (*router.routes, *scope["app"].routes) if isinstance(route, Route)]
     fitting = (route for route in known if route.matches(scope)[0] is not Match.NONE)
     return sorted({method for route in fitting for method in route.methods})
+
+
+async def _away(_: Request, error: Exception) -> JSONResponse:
+    """The rows of the jobs cannot be reached, or not be written."""
+    if is_disk_full(error):
+        return problem_response(disk_full())
+    _LOG.error("the job queue cannot be reached: %s", error)
+    return problem_response(store_away())
+
+
+async def _unwritten(_: Request, error: OSError) -> JSONResponse:
+    """The disk is full; every other error of this kind is a fault of ours."""
+    if not is_disk_full(error):
+        raise error
+    return problem_response(disk_full())

@@ -1,6 +1,6 @@
 """The job service: takes jobs in, hands them to workers, and gets every one of them to an end exactly once.
 
-What counts is a job's row (`serving/jobs/store.py`). The queue (huey) only wakes workers up; the one that is woken takes
+What counts is a job's row (`serving/jobs/store.py`). The queue (huey) only wakes workers; the one that is woken takes
 a queued row, by turns between owners: a lost message loses nothing, a doubled one doubles nothing. A worker holds a job
 by a lease; when it is killed, the lease runs out and the job is queued again, under the number of a new attempt.
 """

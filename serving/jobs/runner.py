@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from serving.problems import Problem
+from utils.disk import is_disk_full
 from utils.helpers import InputError
 
 PREVIEW = "preview.mp4"
@@ -131,7 +132,10 @@ def _serve(line: _Line, job: dict[str, Any], run: Any) -> None:
         line.tell("refused", sentence=_without_paths(str(error), job))
     except Exception as error:  # noqa: BLE001 - the job fails, the runner serves the next one
         _LOG.exception("job broke")
-        line.tell("broken", sentence=f"unexpected error: {type(error).__name__}")
+        sentence = f"unexpected error: {type(error).__name__}"
+        line.tell(
+            "broken", sentence="The disk of the server is full; try again later." if is_disk_full(error) else sentence
+        )
 
 
 def _without_paths(sentence: str, job: dict[str, Any]) -> str:

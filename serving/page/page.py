@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,8 @@ from serving.page.texts import (
     refusal,
     taken_language,
 )
-from serving.problems import Problem
+from serving.problems import Problem, disk_full
+from utils.disk import is_disk_full
 from utils.helpers import InputError
 from video_processor import VideoReader
 
@@ -128,14 +131,13 @@ class Page:
         language, words = _language(request)
         path = {"portrait": portrait, "video": video}.get(who) or portrait or video
         found = [] if path is None else self._find(path, language)
-        sheet = self._sheet_file(found, request) if found else None
         if path is not None and not found:
             gr.Warning(words["no_face"])
         choices = [(words["largest"], "largest")]
         choices += [(words["number"].format(number=i + 1), f"index:{i}") for i in range(len(found))]
         return (
             gr.Markdown(words["faces" if len(found) > 1 else "one_face"], visible=bool(found)),
-            gr.Image(sheet and str(sheet), visible=bool(found)),
+            gr.Image(self._sheet_file(found, request) if found else None, visible=bool(found)),
             gr.Radio(choices, value="largest", visible=len(found) > 1),
         )
 
@@ -148,11 +150,11 @@ class Page:
         found = sorted(self._detector.detect(picture), key=lambda face: face.box[0] + face.box[2])
         return [_thumbnail(picture, face.box) for face in found]
 
-    def _sheet_file(self, found: list[np.ndarray], request: gr.Request) -> Path:
+    def _sheet_file(self, found: list[np.ndarray], request: gr.Request) -> str:
         """The sheet of faces as a file that only whoever asked for it may fetch."""
         path = self._files.new_folder(request.username or LOCAL_OWNER) / "faces.png"
         cv2.imwrite(str(path), cv2.cvtColor(_sheet(found), cv2.COLOR_RGB2BGR))
-        return path
+        return str(path)
 
     def pick(self, event: gr.SelectData) -> Any:
         """The face that was clicked on. It may be none: then there is no such choice, and nothing changes."""
@@ -191,12 +193,10 @@ class Page:
                 if path is not None:
                     files[name] = Path(folder) / FILES[name]
                     link_or_copy(Path(path), files[name])
-            try:
+            with _refusals(language):
                 form = Form(wish.fields(), files)
                 job = self._intake.submit(form, request.username or LOCAL_OWNER, expected=_expected(request))
-            except (Problem, InputError) as refused:
-                raise _refused(str(refused), language) from refused
-        self._files.keep_input(job.id, Path(wish.source))
+                self._files.keep_input(job.id, Path(wish.source))
         gr.Info(" ".join([*self._taken_language(wish, language, request), words["closing"]]))
         return job.id, [job.id, *(known.id for known in self._known(history, request))][:_HISTORY]
 
@@ -269,8 +269,8 @@ class Page:
 
     def _known(self, history: Any, request: gr.Request) -> list[Job]:
         """The jobs of a history, which may be anything that a client sends."""
-        ids = history[:_HISTORY] if isinstance(history, list) else []
-        return [job for job_id in ids if (job := self._job(job_id, request)) is not None]
+        found = [self._job(one, request) for one in (history[:_HISTORY] if isinstance(history, list) else ())]
+        return [job for job in found if job is not None]
 
     def _job(self, job_id: Any, request: gr.Request) -> Job | None:
         """A job of whoever asks; None for everything else that may come as an id."""
@@ -368,6 +368,19 @@ def _language(request: gr.Request) -> tuple[str, dict[str, str]]:
 def _expected(request: gr.Request) -> str | None:
     """The language of a text that does not tell its own: the one that the browser wants most."""
     return preferred_language(request.headers.get("accept-language"))
+
+
+@contextmanager
+def _refusals(language: str) -> Iterator[None]:
+    """What goes wrong because of what somebody sent, or for want of space, is said on the page."""
+    try:
+        yield
+    except (Problem, InputError) as refused:
+        raise _refused(str(refused), language) from refused
+    except Exception as error:
+        if is_disk_full(error):
+            raise _refused(disk_full().detail, language) from error
+        raise
 
 
 def _refused(sentence: str, language: str) -> gr.Error:

@@ -19,6 +19,7 @@ from serving.jobs.jobs import JobService
 from serving.page.files import PageFiles
 from serving.page.texts import language_for, refusal
 from serving.problems import Problem, disk_full
+from utils.disk import is_disk_full
 
 _FIELD = "files"  # as Gradio's page calls it
 _TELL_S = 0.25  # between two looks at an upload's progress
@@ -63,7 +64,10 @@ class PageUploads:
             self._under_way[upload_id] = progress
         try:
             return JSONResponse([str(await self._receive(request, owner, progress))])
-        except Problem as problem:
+        except (Problem, OSError) as error:
+            if not isinstance(error, Problem) and not is_disk_full(error):
+                raise
+            problem = error if isinstance(error, Problem) else disk_full()
             language = language_for(request.headers.get("accept-language"))
             return PlainTextResponse(refusal(problem.detail, language), problem.status, problem.headers)
         finally:
