@@ -27,11 +27,11 @@ COMMANDS = "".join(re.findall(r"```bash\n(.*?)```", DOCUMENT, flags=re.DOTALL)).
 def understood(words: list[str]) -> None:
     """Fails unless the program takes these options."""
     mode = " ".join(words).replace("--mode ", "--mode=").split("--mode=")[1].split()[0]
-    parsers = {"api": build_parser("api", "", 8000), "worker": worker_parser()}
+    parsers = {"api": build_parser("api", "", 8000), "worker": worker_parser(), "web": build_parser("web", "", 7860)}
     parsers[mode].parse_args(words)
 
 
-@pytest.mark.parametrize("name", ["api", "worker"])
+@pytest.mark.parametrize("name", ["api", "page", "worker"])
 def test_compose_starts_what_there_is(name: str) -> None:
     service = yaml.safe_load((REPO / "compose.yaml").read_text(encoding="utf-8"))["services"][name]
     understood(service["command"])
@@ -41,9 +41,9 @@ def test_both_services_of_compose_share_queue_and_files() -> None:
     document = yaml.safe_load((REPO / "compose.yaml").read_text(encoding="utf-8"))
     shared = [
         {word for word in document["services"][name]["command"] if word.startswith(("--queue", "--storage", "--data"))}
-        for name in ("api", "worker")
+        for name in ("api", "page", "worker")
     ]
-    assert shared[0] == shared[1] and len(shared[0]) == 3
+    assert shared[0] == shared[1] == shared[2] and len(shared[0]) == 3
     named = {volume.split(":")[0] for service in document["services"].values() for volume in service["volumes"]}
     assert named == set(document["volumes"])
 
@@ -70,7 +70,7 @@ def test_compose_follows_its_specification() -> None:
     text = (REPO / "compose.yaml").read_text(encoding="utf-8")
     compose = compose_spec.PyCompose.from_yaml(text)
     compose.validate()
-    assert set(compose.service_names()) == {"redis", "api", "worker"}
+    assert set(compose.service_names()) == {"redis", "api", "page", "worker"}
     for old, new in (("restart:", "restrat:"), ("interval: 5s", "interval: soon"), ("- data:/data", "- nothing:/data")):
         with pytest.raises(ValueError):
             compose_spec.PyCompose.from_yaml(text.replace(old, new)).validate()
@@ -95,3 +95,35 @@ def test_the_document_names_every_field() -> None:
 
     table = DOCUMENT[DOCUMENT.index("## Fields") : DOCUMENT.index("## Refusals")]
     assert {*FILES, *JobForm.model_fields} <= set(re.findall(r"`(\w+)`", table))
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from serving.jobs.setup import read_settings
+    from utils.helpers import InputError
+
+    given = {"MAX_QUEUE": "7", "MEDIA_MAX_FILE_GB": "2.5", "ALLOWED_HOSTS": "[lip.example]", "QUEUE": "redis://x"}
+    for name, value in given.items():
+        monkeypatch.setenv(f"LIPSYNC_{name}", value)
+    settings = read_settings(worker_parser().parse_args(["--data-dir", str(tmp_path)]))
+    service = settings.service
+    assert (service.max_queue, service.media.max_file_gb, service.allowed_hosts) == (7, 2.5, ("lip.example",))
+    assert settings.queue == "redis://x"
+    monkeypatch.setenv("LIPSYNC_MAX_QUEUE", "many")
+    with pytest.raises(InputError, match="max_queue"):
+        read_settings(worker_parser().parse_args([]))
+
+
+def test_a_workers_health_is_told(tmp_path: Path) -> None:
+    import socket
+
+    from serving.jobs.store import SqliteJobStore
+    from serving.jobs.worker import main
+
+    assert main(["--check", "--data-dir", str(tmp_path)]) == 1
+    SqliteJobStore(tmp_path / "jobs.db").beat(f"{socket.gethostname()}-1-a", False)
+    assert main(["--check", "--data-dir", str(tmp_path)]) == 0
+
+
+def test_secrets_stay_out_of_the_image() -> None:
+    ignored = (REPO / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert {".env", "**/*.pem", "**/*.key", "**/api_keys", "outputs", ".git"} <= set(ignored)

@@ -107,8 +107,8 @@ def worker_command(arguments: argparse.Namespace, settings: Settings) -> list[st
         "--weights": settings.weights,
         "--device": settings.device,
         "--data-dir": settings.service.data_dir,
-        "--queue": settings.queue,
-        "--storage": settings.storage,
+        "--queue": arguments.queue,
+        "--storage": arguments.storage,
         "--keep": arguments.keep,
     }
     return command + [word for name, value in given.items() if value is not None for word in (name, str(value))]

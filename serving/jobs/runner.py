@@ -97,11 +97,11 @@ def _loaded(arguments: argparse.Namespace) -> Any:
     from pipeline.options import Options
     from pipeline.preview import Preview
     from serving.jobs.provenance import sign
-    from serving.jobs.setup import resolved
+    from serving.jobs.setup import from_environment, resolved
     from utils.config import load_config
     from utils.helpers import resolve_device
 
-    config = load_config(arguments.config)
+    config = load_config(arguments.config, from_environment())
     inference = config.inference.model_copy(update={"weights_dir": Path(arguments.weights)})
     service = config.service.model_copy(update=resolved(config.service))
     config = config.model_copy(update={"inference": inference, "media": service.media})

@@ -17,7 +17,7 @@ from serving.jobs.provenance import check_signing
 from serving.jobs.storage import JobFiles
 from serving.jobs.webhooks import secret_from_environment
 from serving.logs import log_as_json
-from utils.config import ServiceConfig, load_config
+from utils.config import MediaLimits, ServiceConfig, load_config
 from utils.helpers import InputError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -80,6 +80,9 @@ def common_parser(mode: str, description: str) -> argparse.ArgumentParser:
 def worker_parser() -> argparse.ArgumentParser:
     """Options of `--mode worker`."""
     parser = common_parser("worker", "Run jobs that a web page or an HTTP API has taken in.")
+    parser.add_argument(
+        "--check", action="store_true", help="run nothing; end with 0 if a worker of this machine lives, else with 1"
+    )
     parser.add_argument("--end-with-parent", action="store_true", help=argparse.SUPPRESS)
     return parser
 
@@ -90,7 +93,7 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
     Raises:
         InputError: an option or the configuration cannot be used.
     """
-    config = load_config(arguments.config)
+    config = load_config(arguments.config, from_environment())
     changes: dict[str, Any] = resolved(config.service)
     if arguments.data_dir is not None:
         changes["data_dir"] = arguments.data_dir.resolve()
@@ -105,9 +108,18 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
         service=service,
         device=arguments.device,
         weights=(ROOT / config.inference.weights_dir) if arguments.weights is None else arguments.weights.resolve(),
-        queue=arguments.queue,
-        storage=arguments.storage,
+        queue=arguments.queue or os.environ.get("LIPSYNC_QUEUE"),
+        storage=arguments.storage or os.environ.get("LIPSYNC_STORAGE"),
     )
+
+
+def from_environment() -> list[str]:
+    """Settings of the service that the environment replaces, as `load_config` takes them: LIPSYNC_MAX_QUEUE=20 for
+    service.max_queue, LIPSYNC_MEDIA_MAX_FILE_GB=2 for service.media.max_file_gb; values are YAML."""
+    names = {name: name for name in ServiceConfig.model_fields if name != "media"}
+    names |= {f"media_{name}": f"media.{name}" for name in MediaLimits.model_fields}
+    given = {key: os.environ.get(f"LIPSYNC_{name.upper()}") for name, key in names.items()}
+    return [f"service.{key}={value}" for key, value in given.items() if value]
 
 
 def resolved(service: ServiceConfig) -> dict[str, Path]:

@@ -334,6 +334,8 @@ def main(argv: Sequence[str]) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if arguments.check:
+        return 0 if any(name.startswith(f"{socket.gethostname()}-") for name in service.store.workers()) else 1
     start_logging()
     worker = Worker(service, settings, threading.Event())
     workers.append(worker)
