@@ -25,7 +25,7 @@ from evaluation.features import check_packages
 from evaluation.mouth_report import mouth_html, mouth_json, mouth_text
 from evaluation.mouth_run import LEAST_S, MouthJob, MouthSettings, choose_clips, measure_all
 from evaluation.report import as_html
-from evaluation.run import GIVEN, NEW, OWN, Job, Settings, score_all
+from evaluation.run import GIVEN, NEW, OWN, Job, Settings, engine_names, score_all
 from evaluation.totals import as_json, as_text, summarise
 from utils.config import Config, load_config
 from utils.helpers import InputError, atomic_path, parse_seconds
@@ -53,6 +53,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         help="processed split: shift the real sounds by what preprocessing found them to be off the picture",
     )
     what.add_argument("--seed", type=int, default=0, help="of the choice of new speech (default: %(default)s)")
+    what.add_argument("--engines", metavar="NAMES", help="what draws the mouths, such as lite,wav2lip: a row for each")
     what.add_argument("--adapt", metavar="TIME", help="also with adaptation to the speaker, for example 60s")
     what.add_argument("--adapt_clips", type=int, metavar="N", help="adaptation for only the N longest clips")
     output = parser.add_argument_group("output")
@@ -143,7 +144,8 @@ def score_videos(args: argparse.Namespace, config: Config, command: str) -> None
     judge = args.judge or config.inference.weights_dir / config.size / "syncnet_judge"
     adapt = parse_seconds(args.adapt) if args.adapt else 0.0
     jobs = given_jobs(args) if args.results else own_jobs(args, adapt > 0)
-    scored = score_all(jobs, Settings(config, args.output, judge, args.public_syncnet, adapt), args.workers)
+    names = engine_names(args.engines or "", config)
+    scored = score_all(jobs, Settings(config, args.output, judge, args.public_syncnet, adapt, names), args.workers)
     summary = summarise(scored)
     print(as_text(summary))
     if args.json:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engines.catalogue import ENTRIES, Shelf
 from utils.helpers import InputError
 
 if TYPE_CHECKING:
@@ -14,23 +16,58 @@ if TYPE_CHECKING:
     from engines.base import Engine
     from utils.config import Config
 
-BUILT_IN = {"lite": "engines.lite.engine:Lite"}
-"""Name -> module and class; loaded only when it is chosen."""
+GROUP = "lip_sync.engines"
+"""Entry points by which other packages announce engines."""
+
+
+OURS = "lite"
+"""The engine whose weights are part of this program."""
+
+
+def announced() -> dict[str, str]:
+    """Engines of other packages that are installed: name -> "module:Class"."""
+    return {point.name: point.value for point in entry_points(group=GROUP)}
+
+
+def names() -> list[str]:
+    """All engines that can be chosen by name; whether their weights are there is for `engines.catalogue.Shelf`."""
+    return [*ENTRIES, *(name for name in announced() if name not in ENTRIES)]
+
+
+def check_name(name: str) -> None:
+    """Raise InputError where no engine can have this name; nothing is imported."""
+    if name not in names() and ":" not in name:
+        raise InputError(f"There is no engine '{name}'; use one of {', '.join(names())}, or module:Class for your own.")
+
+
+def check_ready(name: str, folder: Path) -> None:
+    """Refuse an engine that cannot be loaded, without loading anything.
+
+    Args:
+        name: see `find`.
+        folder: of the weights of all other engines than `lite`, see `engines.catalogue.Shelf`.
+
+    Raises:
+        InputError: there is no such engine, its weights are missing, or its licence is not accepted.
+    """
+    check_name(name)
+    if name in ENTRIES:
+        Shelf(folder).check(name)
 
 
 def find(name: str) -> type[Engine]:
     """The class of an engine.
 
     Args:
-        name: of a built-in engine, or "module:Class" for one's own.
+        name: of a built-in engine or one of another package (`GROUP`), or "module:Class" for one's own.
 
     Raises:
         InputError: there is no such engine.
     """
-    module, _, attribute = BUILT_IN.get(name, name).partition(":")
-    known = f"use one of {', '.join(BUILT_IN)}, or module:Class for your own"
-    if not attribute:
-        raise InputError(f"There is no engine '{name}'; {known}.")
+    check_name(name)
+    target = ENTRIES[name].target if name in ENTRIES else announced().get(name, name)
+    module, _, attribute = target.partition(":")
+    known = f"use one of {', '.join(names())}, or module:Class for your own"
     try:
         found = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:

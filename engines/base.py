@@ -45,6 +45,8 @@ class Facts:
         meeting_frames: frames of a shot that it wants to see before it draws; 1 = it need not know the person.
         fps: frame rate that it was trained at; None = any.
         matched: whether colour and sharpness of its pictures are to be fitted to the frame around them.
+        steps: network passes where the user leaves that open.
+        guidance: the same, see `Style`.
     """
 
     name: str
@@ -58,6 +60,8 @@ class Facts:
     meeting_frames: int = 1
     fps: float | None = None
     matched: bool = True
+    steps: int = 1
+    guidance: float = 1.0
 
 
 @dataclass(frozen=True)

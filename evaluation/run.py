@@ -5,6 +5,7 @@ Videos that are there already are not made again, so the same command goes on wh
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+import engines
 from audio_processor import SAMPLE_RATE, load_audio
 from data.preprocess import FPS
 from data.raw_clips import RawClip
@@ -30,6 +32,7 @@ from evaluation.reading import MIN_FRAMES, Place, Reading, find_place, read
 from evaluation.scores import REAL, Compared, Networks, Sound, Version, compare
 from evaluation.sync import Judge, PublicJudge
 from pipeline import LipSyncPipeline
+from pipeline.engine_choice import check_ready
 from pipeline.options import Options
 from utils.config import Config
 from utils.helpers import InputError, resolve_device
@@ -55,6 +58,7 @@ class Settings:
         judge: folder of the judge's weights.
         public: file of the public SyncNet's weights; None: without it.
         adapt: seconds of adaptation for the clips that are chosen for it.
+        engines: what draws the mouths, one after the other; none: what is configured.
     """
 
     config: Config
@@ -62,6 +66,12 @@ class Settings:
     judge: Path
     public: Path | None = None
     adapt: float = 0.0
+    engines: tuple[str, ...] = ()
+
+    @property
+    def methods(self) -> dict[str, str | None]:
+        """Name in the tables -> engine; None: the configured one."""
+        return {OURS if name == engines.OURS else name: name for name in self.engines} or {OURS: None}
 
 
 @dataclass(frozen=True)
@@ -164,14 +174,22 @@ class ClipScorer:
         if mode == GIVEN:
             yield RESULTS, job.result
             return
-        audio = job.clip.audio if mode == OWN else job.speech.audio
-        name = job.clip.video.stem if mode == OWN else f"{job.clip.video.stem}__{job.speech.name}"
-        yield OURS, self._generated(job.clip.video, audio, f"{FOLDERS[mode]}/ours/{name}.mp4")
+        audio, name = _spoken(mode, job)
+        for method, engine in self._settings.methods.items():
+            yield method, self._generated(job.clip.video, audio, f"{FOLDERS[mode]}/{method}/{name}.mp4", engine)
         if job.adapted:
             target = f"{FOLDERS[mode]}/adapted/{name}.mp4"
-            yield ADAPTED, self._generated(job.clip.video, audio, target, adapt=self._settings.adapt)
+            yield ADAPTED, self._generated(job.clip.video, audio, target, None, self._settings.adapt)
 
-    def _generated(self, video: Path, audio: Path, name: str, adapt: float = 0.0) -> Path:
+    def make(self, job: Job, method: str) -> None:
+        """Make the videos of one clip by one engine, so that engines are loaded one after the other."""
+        for mode in set(job.modes) - {GIVEN}:
+            audio, name = _spoken(mode, job)
+            target = f"{FOLDERS[mode]}/{method}/{name}.mp4"
+            with contextlib.suppress(InputError):  # it is said when the clip is scored
+                self._generated(job.clip.video, audio, target, self._settings.methods[method])
+
+    def _generated(self, video: Path, audio: Path, name: str, engine: str | None, adapt: float = 0.0) -> Path:
         """The program's result; picture and sound both end with the shorter one, so that frames correspond.
 
         What adaptation did is written beside the video, after it.
@@ -179,7 +197,7 @@ class ClipScorer:
         target = self._settings.output / name
         if not (target.with_suffix(".json") if adapt else target).is_file():
             chosen = self._settings.config.inference
-            quality = {key: getattr(chosen, key) for key in ("steps", "guidance", "seed", "crf")}
+            quality = {key: getattr(chosen, key) for key in ("seed", "crf")} | {"engine": engine or chosen.engine}
             made = self._pipeline.run(video, audio, target, Options(**quality, fit="cut", rest="cut", adapt=adapt))
             if made.adaptation is not None:
                 report = {"skipped": made.adaptation.skipped is not None, "said": made.adaptation.sentence()}
@@ -209,6 +227,25 @@ class ClipScorer:
         return Sound(samples, self._networks)
 
 
+def engine_names(text: str, config: Config) -> tuple[str, ...]:
+    """Engines of a list such as "lite,wav2lip".
+
+    Raises:
+        InputError: one of them does not exist or cannot be used.
+    """
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    for name in names:
+        check_ready(name, config.inference)
+    return names
+
+
+def _spoken(mode: str, job: Job) -> tuple[Path, str]:
+    """The sound of a comparison, and the name of the video that speaks it."""
+    if mode == OWN:
+        return job.clip.audio, job.clip.video.stem
+    return job.speech.audio, f"{job.clip.video.stem}__{job.speech.name}"
+
+
 def strip(windows: np.ndarray) -> bytes:
     """Some mouth windows (T, 160, 160, 3) of a clip side by side, as JPEG."""
     chosen = windows[((np.arange(STRIP_FRAMES) + 0.5) * len(windows) / STRIP_FRAMES).astype(int)]
@@ -228,8 +265,12 @@ def score_all(jobs: list[Job], settings: Settings, workers: int) -> list[Scored]
     Returns:
         The outcomes in the order of the jobs.
     """
+    scorer = ClipScorer(settings)
+    if len(settings.methods) > 1:
+        for method in settings.methods:
+            for job in tqdm(jobs, unit="clip", mininterval=1.0, desc=method):
+                scorer.make(job, method)
     if workers == 1:
-        scorer = ClipScorer(settings)
         return [scorer(job) for job in tqdm(jobs, unit="clip", mininterval=1.0)]
     os.environ |= {name: "1" for name in _THREAD_LIMITS}  # the new processes read them before they load the libraries
     with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (settings,)) as pool:

@@ -19,7 +19,7 @@ from models.syncnet import PublicSyncNet, SyncNetV2, SyncResult, offset_search, 
 from utils.helpers import InputError
 
 JUDGE_SHIFT = 10  # frames either way; a clip of a second has no more
-_INT16 = 32767
+_INT16 = 32768  # a full-scale sample, as files are decoded
 
 
 class SyncScorer(Protocol):
@@ -105,7 +105,7 @@ def mfcc(samples: np.ndarray) -> np.ndarray:
     """
     import python_speech_features
 
-    scaled = np.round(np.clip(samples, -1, 1) * _INT16).astype(np.int16)
+    scaled = np.clip(np.round(samples * _INT16), -_INT16, _INT16 - 1).astype(np.int16)
     return np.ascontiguousarray(python_speech_features.mfcc(scaled, SAMPLE_RATE).T.astype(np.float32))
 
 

@@ -36,7 +36,8 @@ class DrawingSettings:
     def of(cls, engine: Engine, options: Options) -> DrawingSettings:
         """As the engine is made and the user chose."""
         facts = engine.facts
-        style = Style(options.steps, options.guidance, options.seed)
+        steps = facts.steps if options.steps is None else options.steps
+        style = Style(steps, facts.guidance if options.guidance is None else options.guidance, options.seed)
         return cls(style, facts.window, facts.fast_overlap if options.fast else facts.overlap)
 
 

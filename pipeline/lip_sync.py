@@ -22,6 +22,7 @@ from language_processor import LanguageProcessor, SpokenText, Utterance
 from models.cover import CoverJudge
 from models.phonemes import Phoneme
 from pipeline.drawing import DrawingSettings
+from pipeline.engine_choice import check_ready, shelf_of, with_engine_weights
 from pipeline.job import SAMPLE_RATE, CoverDoubted, Job, ProgressCallback, Summary
 from pipeline.judge import Judge
 from pipeline.live import LiveFrame, LiveSettings, live_frames
@@ -29,6 +30,7 @@ from pipeline.options import Options, check_inputs, media_limits
 from pipeline.planning import Planner
 from pipeline.preview import Preview
 from pipeline.seeing import Seeing, check_picture
+from pipeline.speed import known_speed, measure_speed
 from pipeline.study import Study
 from utils.config import Config
 from utils.helpers import atomic_path, temporary_folder
@@ -43,13 +45,14 @@ class LipSyncPipeline:
     """Loaded networks that make any number of videos, one after another.
 
     Args:
-        engine: what draws the mouths.
+        engine: what draws the mouths; a run that asks for another one by its name makes the pipeline load that.
         config: the configuration.
         language: speaks texts and finds them in sounds; needed only where a text is given.
     """
 
     def __init__(self, engine: Engine, config: Config, language: LanguageProcessor | None = None):
         self._engine = engine
+        self._chosen = engine.facts.name
         self._config = config
         self._language = language
         models_dir = _ROOT / config.faces.models_dir
@@ -59,7 +62,13 @@ class LipSyncPipeline:
 
     @classmethod
     def load(
-        cls, config: Config, device: torch.device, language: LanguageProcessor | None = None
+        cls,
+        config: Config,
+        device: torch.device,
+        language: LanguageProcessor | None = None,
+        *,
+        engine: str | None = None,
+        weights: Path | None = None,
     ) -> LipSyncPipeline:
         """Load the weights that the configuration names (relative paths: from the program's folder).
 
@@ -67,14 +76,21 @@ class LipSyncPipeline:
             config: the configuration.
             device: where the networks compute.
             language: speaks texts; None: one with all voices that are installed.
+            engine: what draws the mouths; None: what the configuration names.
+            weights: folder of the weights of engines other than `lite`; None: what the configuration names.
 
         Raises:
             InputError: weights are missing or do not fit the configuration.
         """
-        weights = _ROOT / config.inference.weights_dir
+        if weights is not None:
+            config = with_engine_weights(config, weights)
+        folder = _ROOT / config.inference.weights_dir
         if language is None:
-            language = LanguageProcessor(weights, weights / config.size / "phonemes", own=config.language.engines)
-        return cls(engines.load(config.inference.engine, config, device, weights), config, language)
+            language = LanguageProcessor(folder, folder / config.size / "phonemes", own=config.language.engines)
+        name = engine or config.inference.engine
+        pipeline = cls(load_engine(name, config, device), config, language)
+        pipeline._chosen = name
+        return pipeline
 
     def run(
         self,
@@ -109,7 +125,7 @@ class LipSyncPipeline:
         started = time.perf_counter()
         progress = progress or (lambda done, total: None)
         tick = functools.partial(progress, 0, None)
-        in_background(lambda: check_inputs(video, audio, output, options, self._config.media), tick)
+        in_background(lambda: self._prepare(video, audio, output, options), tick)
         with temporary_folder() as folder:
             known = Utterance(audio, tuple(phonemes))
             said = known if text is None else in_background(lambda: self._say(text, audio, folder), tick)
@@ -202,6 +218,39 @@ class LipSyncPipeline:
         planned = planner.plan(choice, options.fit, until, self._judge)
         return replace(seeing, plan=planned.plan), planned.notes
 
+    def expected_seconds(self, video: Path, audio: Path, options: Options) -> float:
+        """About how long a run will draw on this computer, by the speed of its engine, which is measured if need be.
+
+        Raises:
+            InputError: an input cannot be used, or the engine cannot be loaded.
+        """
+        self._choose(options.engine)
+        limits, folder = media_limits(self._config.media), shelf_of(self._config.inference).folder
+        speed = known_speed(self._engine.facts.name, folder) or measure_speed(self._engine, folder)
+        info = probe_video(video, limits)
+        seconds = probe_audio(audio, limits).duration
+        if options.fit == "cut" and not info.is_image:
+            seconds = min(seconds, info.duration or seconds)
+        return float(seconds * float(info.fps) / speed)
+
+    def _prepare(self, video: Path, audio: Path | None, output: Path, options: Options) -> None:
+        """Refuse what cannot work, and load the engine that is asked for."""
+        check_inputs(video, audio, output, options, self._config.media)
+        self._choose(options.engine)
+
+    def _choose(self, name: str | None) -> None:
+        """Load another engine where a run asks for it; the one before is given up first, memory holds one only."""
+        if name is None or name == self._chosen:
+            return
+        device = self._engine.device
+        check_ready(name, self._config.inference)
+        before, self._engine = self._chosen, None
+        try:
+            self._engine, self._chosen = load_engine(name, self._config, device), name
+        finally:
+            if self._engine is None:
+                self._engine = load_engine(before, self._config, device)
+
     def _plainly(self, options: Options) -> Seeing:
         """How faces are found in this run, as long as nobody has looked at the video."""
         choice = FaceChoice.parse(options.face)
@@ -224,3 +273,10 @@ def _write_subtitles(path: Path | None, said: Utterance) -> None:
     if path is not None:
         with atomic_path(path) as temporary:
             temporary.write_text(srt(said.sentences, said.phonemes), encoding="utf-8")
+
+
+def load_engine(name: str, config: Config, device: torch.device) -> Engine:
+    """An engine with the weights that the configuration names for it; see `engines.load`."""
+    chosen = config.inference
+    folder = chosen.weights_dir if name == engines.OURS else chosen.engine_weights
+    return engines.load(name, config, device, _ROOT / folder)

@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import engines
 from audio_processor import probe_audio
 from faces.choice import FaceChoice
 from utils.config import MediaLimits as MediaConfig
@@ -36,8 +37,9 @@ class Options:
     """What a user may choose for one run.
 
     Attributes:
-        steps: denoising steps; more is finer and slower.
-        guidance: exaggeration of the sound's influence, 1 = none; more takes twice as long.
+        steps: denoising steps; more is finer and slower. None: as the engine is used to.
+        guidance: exaggeration of the sound's influence, 1 = none; more takes twice as long. None: as the engine is
+            used to.
         seed: of the random noise; the same number gives the same result.
         fit: what to do when the sound is longer than the video: bounce, loop, freeze, cut.
         rest: what to do when the video is longer than the sound: keep, cut.
@@ -47,11 +49,12 @@ class Options:
         codec: auto (H.264; HEVC for more than 8 bits; VP9 or AV1 in WebM), h264, hevc or ffv1 (lossless).
         crf: quality as H.264 counts it, 0 best to 51 worst; 16 is hard to tell from the source.
         fast: less work for each frame: windows overlap less, and the file is larger at the same quality.
+        engine: what draws the mouths, see --list-engines. None: what is loaded.
         adapt: seconds in which the model may first learn from the video with its own sound; 0 = not at all.
     """
 
-    steps: int = 1
-    guidance: float = 1.0
+    steps: int | None = None
+    guidance: float | None = None
     seed: int = 1
     fit: str = "bounce"
     rest: str = "keep"
@@ -61,6 +64,7 @@ class Options:
     fast: bool = False
     adapt: float = 0.0
     min_confidence: float = 0.5
+    engine: str | None = None
 
     @property
     def suffix(self) -> str:
@@ -73,13 +77,16 @@ class Options:
             if (value := getattr(self, name)) not in known:
                 raise InputError(f"The option {name} cannot be '{value}'; use one of {', '.join(known)}.")
         for name, (least, greatest) in RANGES.items():
-            if not least <= (value := getattr(self, name)) <= greatest:
+            value = getattr(self, name)
+            if value is not None and not least <= value <= greatest:
                 raise InputError(f"The option {name} must be {least:g} to {greatest:g}, not {value:g}.")
         if self.adapt and not MIN_ADAPT_S <= self.adapt <= MAX_ADAPT_S:
             raise InputError(
                 f"The time to adapt must be {MIN_ADAPT_S:g} to {MAX_ADAPT_S:g} s (0: not at all), not {self.adapt:g} s."
             )
         FaceChoice.parse(self.face)
+        if self.engine is not None:
+            engines.check_name(self.engine)
 
 
 def check_inputs(video: Path, audio: Path | None, output: Path, options: Options, media: MediaConfig) -> None:

@@ -583,3 +583,24 @@ def test_an_installation_without_voices_says_so(
     is_problem(client.post("/jobs", files={"video_file": video}, data={"text_input": "Hello"}), 501, "audio_file")
     is_problem(client.get("/languages"), 501, "audio_file")
     is_problem(client.get("/voices"), 501, "audio_file")
+
+
+def test_engines_are_listed_and_named_by_jobs(service: JobService, form: dict[str, Any], tmp_path: Path) -> None:
+    """An engine that is not there: 422 with the sentence that says how to get it, and no path of ours."""
+    inference = load_config(REPO / "model_config.yaml", [f"inference.engine_weights={tmp_path}"]).inference
+    intake = Intake(service, inference, Speaker(REPO / "pretrained", REPO / "pretrained" / "lite" / "phonemes"))
+    client = TestClient(create_app(service, intake, LOCAL))
+    listed = {engine["name"]: engine for engine in client.get("/engines").json()}
+    assert listed["lite"]["installed"] and listed["lite"]["default"]
+    assert not listed["wav2lip"]["installed"] and listed["wav2lip"]["download_bytes"] == 435_807_851
+    assert "no commercial use" in listed["wav2lip"]["licence"] and str(tmp_path) not in str(listed)
+    for name, said in {
+        "wav2lip": "not installed.*--get-engine wav2lip",
+        "wav9lip": "There is no engine 'wav9lip'; use one of lite",
+        "os:system": "There is no engine 'os:system'",
+    }.items():
+        answer = client.post("/jobs", files=form, data={"engine": name})
+        is_problem(answer, 422, said)
+        assert str(tmp_path) not in answer.text
+    assert client.post("/jobs", files=form, data={"engine": "lite"}).status_code == 202
+    assert service.take().request["options"]["engine"] == "lite"

@@ -47,6 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 """Room -> rooms that it may import. A file or folder of the top level that is not named here is a fault."""
 
 GENERATORS = ("latent_diffusion", "engines.")
+NO_GENERATORS = ("engines.base", "engines.load", "engines.catalogue", "engines.download")
 KNOW_GENERATORS = {"engines", "latent_diffusion", "training", "data", "evaluation", "tools", "benchmarks"}
 """Who draws, who trains what draws, and who measures it. Everybody else asks `engines.load` and `engines.base`."""
 
@@ -137,7 +138,7 @@ def _wrong_knowledge(files: Mapping[str, str]) -> Iterator[str]:
         if room in ("models", "faces") and (found := {name.split(".")[0] for name in names} & FILE_LIBRARIES):
             yield f"{path} must not know files of sound or video ({', '.join(found)})"
         for name in names:
-            generator = name.startswith(GENERATORS) and not name.startswith(("engines.base", "engines.load"))
+            generator = name.startswith(GENERATORS) and not name.startswith(NO_GENERATORS)
             if generator and room not in KNOW_GENERATORS:
                 yield f"{path} must not know the generator {name}"
             if room.startswith("serving") and path not in LOADERS and name.startswith(NETWORKS):

@@ -163,9 +163,8 @@ def test_unset_options_come_from_the_configuration(tmp_path: Path) -> None:
     arguments = ["--video=a", "--audio=b", "--output=c", "--crf=20"]
     config = cli.load_config(cli.CONFIG)
     options = cli._options(cli.build_parser(config.inference).parse_args(arguments), config)
-    assert options == Options(
-        steps=config.inference.steps, guidance=config.inference.guidance, seed=config.inference.seed, crf=20
-    )
+    # Steps and guidance are the engine's to choose.
+    assert options == Options(engine="lite", seed=config.inference.seed, crf=20)
 
 
 def test_help_and_refusals_do_not_load_the_large_libraries(tmp_path: Path) -> None:

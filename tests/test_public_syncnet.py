@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 
 from models.syncnet import PUBLIC_SHIFT, PublicSyncNet, public_offset_search
 from tests.footage import speech_like
+from tests.published import Golden, by_rule, distance, needs_published
 from utils.helpers import InputError
 
 pytest.importorskip("python_speech_features")
@@ -110,3 +112,30 @@ def test_a_file_of_the_right_tensors_is_taken(net: PublicSyncNet, tmp_path: Path
     assert judge.compare(heard[4:14], heard, first=4).offset == 0
     with pytest.raises(InputError, match="ends before"):
         judge.compare(heard, heard, first=30)
+
+
+@needs_published
+@torch.inference_mode()
+def test_numbers_of_the_original() -> None:
+    """Towers, sound features, distances, offset, LSE-C and LSE-D as the original code computes them."""
+    layers, clip = Golden("syncnet_joonson_nets"), Golden("syncnet_joonson_eval")
+    net = by_rule(PublicSyncNet(), netfclip__3__weight=0.1, netfclip__3__bias=0.1)
+    frames = layers.tensor("frames_bgr").permute(3, 0, 1, 2)[None].float()
+    assert distance(net.visual(frames), layers["lip"]) < 5e-5
+    assert distance(net.audio(layers.tensor("audio")), layers["aud"]) < 5e-5
+    found = mfcc(clip["signal"] / np.float32(32768))
+    assert np.abs(found.T - clip["mfcc"]).max() < 1e-4
+    seen, heard, facts = clip.tensor("feat_lip"), clip.tensor("feat_aud"), clip.facts["feature_case"]
+    result = public_offset_search(seen, heard)
+    # The original prints the opposite sign.
+    assert (-result.offset, result.distance, result.confidence) == pytest.approx(
+        (facts["offset"], facts["min"], facts["conf"]), abs=1e-4
+    )
+    pictures = [cv2.resize(frame, (224, 224)) for frame in clip["frames_bgr"]]
+    lips = net.embed_video(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))[:20]
+    sounds = net.embed_audio(torch.from_numpy(np.ascontiguousarray(clip["mfcc"].T, np.float32)))[:20]
+    assert distance(lips[: len(clip["lip"])], clip["lip"]) < 5e-5
+    whole = public_offset_search(lips, sounds)
+    assert whole.distance == pytest.approx(clip.facts["LSE_D_min_distance"], rel=1e-4)
+    assert whole.confidence == pytest.approx(clip.facts["LSE_C_confidence"], rel=1e-3)
+    assert -whole.offset == clip.facts["offset"]

@@ -76,7 +76,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def submit(page: Page, media: Path, request: Any = ENGLISH, **changes: Any) -> str:
     given: dict[str, Any] = {"who": "portrait", "portrait": str(media / "portrait.png"), "video": None}
     given |= {"face": "largest", "what": "sound", "sound": str(media / "speech.wav"), "text": "", "lang": "auto"}
-    given |= {"voice": None, "speed": 1.0, "adapt": False, "steps": 3, "fit": "loop", "rest": "cut"}
+    given |= {"voice": None, "speed": 1.0, "adapt": False, "steps": 3, "fit": "loop", "rest": "cut", "engine": ""}
     job_id, history = page.submit(**given | {"history": []} | changes, request=request)
     assert history[0] == job_id
     return job_id
@@ -201,7 +201,7 @@ def test_of_a_history_only_ids_of_own_jobs_come_back(page: Page, media: Path) ->
     told = ["older", {"path": "/etc/passwd"}, annas, first, None, ["x"]]
     given = {"who": "portrait", "portrait": str(media / "portrait.png"), "video": None, "face": "", "what": "sound"}
     given |= {"sound": str(media / "speech.wav"), "text": "", "lang": "auto", "voice": None, "speed": 1.0}
-    given |= {"adapt": False, "steps": 1, "fit": "loop", "rest": "cut", "request": ENGLISH}
+    given |= {"adapt": False, "steps": 1, "fit": "loop", "rest": "cut", "engine": "", "request": ENGLISH}
     assert page.submit(**given, history=told)[1][1:] == [first]
     for told in ("x", {"path": "/etc/passwd"}, None):
         assert len(page.submit(**given, history=told)[1]) == 1

@@ -240,6 +240,7 @@ class TrainingConfig(Section):
 
 class InferenceConfig(Section):
     engine: str
+    engine_weights: Path
     weights_dir: Path
     steps: PositiveInt
     guidance: NonNegativeFloat

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from engines.base import Budget, Change, Engine, Facts, Learned, Lesson, Painter, Skipped, Style
+from engines.catalogue import ENTRIES
 from engines.lite.model import Drafts, LipSyncModel, Running
 from engines.lite.parts import Heard
 from engines.lite.picture import fit_picture
@@ -63,14 +64,16 @@ def lite_facts(chosen: InferenceConfig) -> Facts:
     """What is known of `lite`; how long its windows are is configured."""
     return Facts(
         name="lite",
-        licence="as this project (see LICENSE and pretrained/MODEL_CARD.md)",
-        needs="the embedded weights; any CPU, or a CUDA GPU",
+        licence=ENTRIES["lite"].licence,
+        needs=ENTRIES["lite"].memory,
         geometry=MOUTH_WINDOW,
         region=GENERATED,
         window=chosen.window,
         overlap=chosen.overlap,
         fast_overlap=chosen.fast_overlap,
         meeting_frames=_MEETING_FRAMES,
+        steps=chosen.steps,
+        guidance=chosen.guidance,
     )
 
 
@@ -182,9 +185,7 @@ class _LatentPainter:
         # Little by little, so that the mix of references does not jump from window to window.
         part = (np.arange(1, len(frames) + 1) / len(frames))[:, None]
         points = self._wanted_points(frames, times)
-        drafts = self._model.draft(
-            windows[-len(frames) :], self._references, points, before * (1 - part) + now * part
-        )
+        drafts = self._model.draft(windows[-len(frames) :], self._references, points, before * (1 - part) + now * part)
         for index, frame in enumerate(frames):
             frame.kept = drafts[index : index + 1]
         self._unlike = now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import time
 import traceback
@@ -13,10 +14,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from tqdm import tqdm
 
 from language_processor import SpokenText
+from pipeline import engine_choice
 from pipeline.face_list import face_lines, list_faces
 from pipeline.options import CODECS, FITS, RESTS, Options
 from serving.cli.batch import Columns, Finished, Outcome, check_files, read_rows, run_batch
-from serving.cli.making import Maker, VideoJob
+from serving.cli.engine_list import add_engines, engine_lines
+from serving.cli.making import Maker, VideoJob, measure_engines
 from serving.cli.spoken_text import list_voices, read_text, system_language
 from utils.config import Config, InferenceConfig, load_config
 from utils.disk import FULL, is_disk_full
@@ -53,7 +56,8 @@ Whatever happens, the output file appears under its name only when it is complet
 _SECONDS_BETWEEN_LINES = 10.0
 _OF_ONE_JOB = ("video", "audio", "output", "text", "text_file", "list_faces")
 _OF_ALL_ROWS = (
-    "help", "mode", "batch", "overwrite", "list_faces", "list_voices", "device", "config", "weights", "debug"
+    "help", "mode", "batch", "overwrite", "list_faces", "list_voices", "device", "config", "weights", "debug",
+    "engine_weights", "list_engines", "get_engine", "accept_licence",
 )  # fmt: skip
 
 
@@ -91,6 +95,8 @@ def _answer(argv: Sequence[str]) -> tuple[str, int]:
     if arguments.batch is not None:
         outcome = _run_batch(_RowParser(parents=[parser], add_help=False, allow_abbrev=False), arguments, argv)
         return outcome.describe(), UNEXPECTED if outcome.failures else OK
+    if arguments.list_engines or arguments.get_engine is not None:
+        return _about_engines(arguments), OK
     missing = [name for name in ("video", "output") if getattr(arguments, name) is None]
     if arguments.list_faces is not None and arguments.video is not None:
         return _list_faces(arguments), OK
@@ -126,6 +132,7 @@ def build_parser(defaults: InferenceConfig) -> argparse.ArgumentParser:
     _add_text(parser)
     _add_quality(parser, defaults)
     _add_choices(parser, defaults)
+    add_engines(parser, defaults.engine)
     _add_machine(parser)
     return parser
 
@@ -186,13 +193,17 @@ class _ListVoices(argparse.Action):
 def _add_quality(parser: argparse.ArgumentParser, defaults: InferenceConfig) -> None:
     quality = parser.add_argument_group("quality and speed")
     quality.add_argument(
-        "--steps", type=int, metavar="N", help=f"denoising steps; more is finer and slower (default: {defaults.steps})"
+        "--steps",
+        type=int,
+        metavar="N",
+        help=f"denoising steps; more is finer and slower (default: {defaults.steps}, other engines their own)",
     )
     quality.add_argument(
         "--guidance",
         type=float,
         metavar="X",
-        help=f"exaggerate the mouth's movement; above 1 takes twice as long (default: {defaults.guidance:g})",
+        help="exaggerate the mouth's movement; above 1 takes twice as long "
+        f"(default: {defaults.guidance:g}, other engines their own)",
     )
     quality.add_argument(
         "--fast", action="store_true", help="less work for each frame; a larger file of the same quality"
@@ -265,6 +276,17 @@ def _list_faces(arguments: argparse.Namespace) -> str:
     if sheet == Path():
         sheet = Path(f"{arguments.video.stem}_faces.png")
     return face_lines(list_faces(arguments.video, sheet, _configured(arguments)), sheet)
+
+
+def _about_engines(arguments: argparse.Namespace) -> str:
+    """Get an engine, or list all of them."""
+    config = _configured(arguments)
+    if arguments.get_engine is not None:
+        say = functools.partial(print, flush=True)
+        engine_choice.get(arguments.get_engine, config.inference, arguments.accept_licence, say)
+        return ""
+    measure_engines(config, arguments.device)
+    return engine_lines(engine_choice.list_engines(config.inference), config.inference.engine)
 
 
 def _run(arguments: argparse.Namespace) -> Summary:
@@ -345,6 +367,8 @@ def _spoken_text(arguments: argparse.Namespace) -> SpokenText | None:
 
 def _configured(arguments: argparse.Namespace) -> Config:
     config = load_config(arguments.config)
+    if arguments.engine_weights is not None:
+        config = engine_choice.with_engine_weights(config, arguments.engine_weights)
     if arguments.weights is None:
         return config
     inference = config.inference.model_copy(update={"weights_dir": arguments.weights.resolve()})
@@ -353,9 +377,9 @@ def _configured(arguments: argparse.Namespace) -> Config:
 
 def _options(arguments: argparse.Namespace, config: Config) -> Options:
     """Options of one run; what the command line leaves open comes from the configuration."""
-    given = {name: getattr(arguments, name) for name in ("steps", "guidance", "seed", "crf", "min_confidence")}
+    given = {name: getattr(arguments, name) for name in ("seed", "crf", "min_confidence", "engine")}
     chosen = {name: getattr(config.inference, name) if value is None else value for name, value in given.items()}
-    chosen["fast"] = arguments.fast
+    chosen |= {"steps": arguments.steps, "guidance": arguments.guidance, "fast": arguments.fast}
     chosen["adapt"] = 0.0 if arguments.adapt is None else parse_seconds(arguments.adapt)
     return Options(**chosen, fit=arguments.fit, rest=arguments.rest, face=arguments.face, codec=arguments.codec)
 

@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from language_processor import LanguageProcessor, SpokenText
+from pipeline import engine_choice
 from pipeline.options import Options, check_inputs
 from serving.cli.spoken_text import describe_voice
 from utils.config import Config
-from utils.helpers import resolve_device
+from utils.helpers import InputError, resolve_device
 
 if TYPE_CHECKING:
     from pipeline import LipSyncPipeline, Summary
+
+
+_WORTH_SAYING_S = 90.0
 
 
 @dataclass(frozen=True)
@@ -81,17 +85,47 @@ class Maker:
             InputError: an input, an option or the text cannot be used.
         """
         check_inputs(job.video, job.audio, job.output, job.options, self._config.media)
+        if job.options.engine is not None:
+            engine_choice.check_ready(job.options.engine, self._config.inference)
         if job.spoken is not None:
             self._check_voice(job.spoken, job.audio is None)
         pipeline = self._pipeline
+        self._say_how_long(job)
         if job.options.adapt:
             print(f"Adapting to the person, at most {job.options.adapt:g} s.", file=sys.stderr, flush=True)
         return pipeline.run(
             job.video, job.audio, job.output, job.options, progress, text=job.spoken, subtitles=job.subtitles
         )
 
+    def _say_how_long(self, job: VideoJob) -> None:
+        """Tell a person who would wait for minutes."""
+        if job.options.engine in (None, self._config.inference.engine) or job.audio is None:
+            return
+        seconds = self._pipeline.expected_seconds(job.video, job.audio, job.options)
+        if seconds >= _WORTH_SAYING_S:
+            print(f"This takes about {seconds / 60:.0f} minutes on this computer.", file=sys.stderr, flush=True)
+
     def _check_voice(self, spoken: SpokenText, speaks: bool) -> None:
         choice = self.processor.choose(spoken)
         if speaks:
             lines = [describe_voice(choice.voice, self.processor), *choice.notes]
             print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def measure_engines(config: Config, device: str) -> None:
+    """Measure the speed of all engines that are installed and were not measured yet; tells on standard error."""
+    waiting = [view.name for view in engine_choice.list_engines(config.inference) if view.installed and not view.speed]
+    if not waiting:
+        return
+    from pipeline.lip_sync import load_engine  # loads large libraries
+    from pipeline.speed import measure_speed
+
+    logging.getLogger("diffusers").setLevel(logging.ERROR)
+    for name in waiting:
+        print(f"Measuring {name}.", file=sys.stderr, flush=True)
+        try:
+            measure_speed(
+                load_engine(name, config, resolve_device(device)), engine_choice.shelf_of(config.inference).folder
+            )
+        except InputError as error:
+            print(f"  {error}", file=sys.stderr, flush=True)

@@ -61,6 +61,19 @@ class VoiceView(BaseModel):
     licence: str
 
 
+class EngineInfo(BaseModel):
+    """A network that draws mouths."""
+
+    name: str = Field(examples=["lite"])
+    installed: bool = Field(description="jobs can name it")
+    default: bool
+    good_at: str
+    licence: str = Field(description="of its weights")
+    memory: str
+    download_bytes: int = Field(description="of the weights that are missing")
+    speed: float | None = Field(description="pictures drawn in a second on the server, where that was measured")
+
+
 class Health(BaseModel):
     """The service is there."""
 
@@ -333,6 +346,13 @@ def list_voices(
     """Voices that can speak a text (`voice`); the first one of a language is its default."""
     voices = context.intake.speaker.processor.voices
     return [VoiceView(**asdict(voice)) for voice in voices if lang is None or voice.language == lang.lower()]
+
+
+@_ROUTER.get("/engines", responses=problems())
+def list_engines(_: Owner, context: Context) -> list[EngineInfo]:
+    """What can draw the mouths (`engine`), and what else there is; a job that names none gets the default one."""
+    usual, views = context.intake.defaults.engine, context.intake.engines()
+    return [EngineInfo(**asdict(view), default=view.name == usual) for view in views]
 
 
 @_ROUTER.get("/health", responses=problems())

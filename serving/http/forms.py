@@ -29,6 +29,8 @@ _FILE_SCHEMAS = {
 
 _TIMES = ("adapt",)
 """Options that may also be written as 60s or 1.5m."""
+_OF_THE_ENGINE = ("steps", "guidance")
+"""Options that are the engine's to choose where they are left out."""
 _LONGEST = 200  # characters of an option that is a word
 
 
@@ -48,7 +50,7 @@ def _option_fields() -> dict[str, Any]:
             kind = Literal[CHOICES[name]]
         elif name in RANGES:
             limits = dict(zip(("ge", "le"), RANGES[name], strict=True))
-        elif name in _TIMES or kind is str:
+        elif name in _TIMES or kind in (str, str | None):
             kind, limits = str, {"max_length": _LONGEST}
         found[name] = kind | None, Field(None, description=descriptions[name], **limits)
     return found
@@ -76,7 +78,7 @@ class JobForm(create_model("OptionFields", **_option_fields())):
         values: dict[str, Any] = {}
         for name in (field.name for field in fields(Options)):
             given = getattr(self, name, None)
-            if given is None:
+            if given is None and name not in _OF_THE_ENGINE:
                 given = getattr(defaults, name, None)
             if given is not None:
                 values[name] = parse_seconds(given) if isinstance(given, str) and name in _TIMES else given

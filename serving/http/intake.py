@@ -10,6 +10,7 @@ from typing import Any
 from anyio import to_thread
 from starlette.requests import Request
 
+from pipeline.engine_choice import EngineView, check_offered, list_engines
 from pipeline.options import Options, check_inputs
 from serving.http.forms import FILES, JobForm, read_form
 from serving.http.speech import Speaker, preferred_language
@@ -33,8 +34,12 @@ class Intake:
 
     def __init__(self, service: JobService, defaults: InferenceConfig, speaker: Speaker):
         self.speaker = speaker
+        self.defaults = defaults
         self._service = service
-        self._defaults = defaults
+
+    def engines(self) -> list[EngineView]:
+        """What can draw the mouths here, and what else there is."""
+        return list_engines(self.defaults)
 
     async def take_in(self, request: Request, owner: str, idempotency_key: str | None = None) -> Job:
         """Read a request's form and submit the job. Whatever goes wrong, nothing of it stays on the disk.
@@ -74,7 +79,7 @@ class Intake:
         fields = read_form(form.fields)
         video, audio = (form.files.get(name) for name in FILES)
         try:
-            options = fields.options(self._defaults)
+            options = fields.options(self.defaults)
             self._check(fields, video, audio, options)
             speech = self._speech(fields, expected)
         except InputError as error:
@@ -92,6 +97,7 @@ class Intake:
     def _check(self, fields: JobForm, video: Path | None, audio: Path | None, options: Options) -> None:
         if video is None:
             raise InputError("Give a video with a face, or a portrait picture (video_file).")
+        check_offered(options.engine, self.defaults)
         if audio is None and fields.text_input is None:
             raise InputError("Give a sound file (audio_file), a text (text_input), or both.")
         if fields.webhook_url is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from pipeline.options import FITS, RESTS, Options
+from pipeline.options import FITS, RESTS
 from serving.jobs.setup import ROOT
 from serving.page.files import UPLOADS_KEPT_S
 from serving.page.page import Page
@@ -47,7 +47,7 @@ def build_page(page: Page) -> tuple[gr.Blocks, gr.I18n]:
                 who = _who(words, page)
             with gr.Column(elem_classes="card", min_width=300):
                 what, language_choices = _what(words, page)
-        options = _more(words)
+        options = _more(words, page)
         make = gr.Button(words("make"), variant="primary", size="lg", elem_id="make")
         job, result = _result(words, page, history)
         choices = [*language_choices, *options[2:], who[-1]]
@@ -127,15 +127,22 @@ def _what(words: _Translated, page: Page) -> tuple[list[Any], list[Any]]:
     return [what, sound, text, lang, voice, speed], [lang, voice]
 
 
-def _more(words: _Translated) -> list[Any]:
-    """Adapt, steps, fit, rest."""
+def _more(words: _Translated, page: Page) -> list[Any]:
+    """Adapt, steps, fit, rest, engine."""
+    engines = page.engines()
     with gr.Accordion(words("more"), open=False):
         adapt = gr.Checkbox(False, label=words("adapt"))
         with gr.Row():
             fit = gr.Dropdown([(fit, fit) for fit in FITS], value="bounce", label=words("fit"), min_width=200)
             rest = gr.Dropdown([(rest, rest) for rest in RESTS], value="keep", label=words("rest"), min_width=200)
-        steps = gr.Slider(1, 20, value=Options().steps, step=1, label=words("steps"), buttons=[])
-    return [adapt, steps, fit, rest]
+        steps = gr.Slider(0, 20, value=0, step=1, label=words("steps"), buttons=[])
+        engine = gr.Dropdown(
+            [(words("usual_engine"), ""), *((name, name) for name in engines)],
+            value="",
+            label=words("engine"),
+            visible=len(engines) > 1,
+        )
+    return [adapt, steps, fit, rest, engine]
 
 
 def _result(words: _Translated, page: Page, history: gr.BrowserState) -> tuple[gr.State, Any]:

@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -36,6 +35,7 @@ from serving.page.texts import (
     refusal,
     taken_language,
 )
+from serving.page.wish import Wish
 from serving.problems import Problem, disk_full
 from utils.disk import is_disk_full
 from utils.helpers import InputError
@@ -43,69 +43,11 @@ from video_processor import VideoReader
 
 _HISTORY = 20
 _TITLE_LENGTH = 24
-_ADAPT_S = 60
 _REFUSAL_S = 20
 _THUMBNAIL_PX, _GAP_PX, _PER_ROW = 140, 6, 4  # of a face on the sheet of faces, its rim, and how many stand in a row
 _LABEL = (79, 70, 229)
 _AROUND = 1.8  # a thumbnail's side, in sizes of the face
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What somebody has put into the page, in the order of its inputs.
-
-    Attributes:
-        who: "portrait" or "video": which of the two is open.
-        portrait: a file.
-        video: a file.
-        face: which face, see `FaceChoice.parse`.
-        what: "sound" or "text": which of the two is open.
-        sound: a file.
-        text: to be spoken.
-        lang: of the text, or "auto".
-        voice: for the text; "" is the usual one.
-        speed: of the text.
-        adapt: learn from the video first.
-        steps: denoising steps.
-        fit: see `Options`.
-        rest: see `Options`.
-    """
-
-    who: str
-    portrait: str | None
-    video: str | None
-    face: str
-    what: str
-    sound: str | None
-    text: str
-    lang: str
-    voice: str | None
-    speed: float
-    adapt: bool
-    steps: int
-    fit: str
-    rest: str
-
-    @property
-    def source(self) -> str | None:
-        """The portrait or the video: the one that is open, or else the one there is."""
-        given = {"portrait": self.portrait, "video": self.video}
-        return given.get(self.who) or self.portrait or self.video
-
-    @property
-    def speech(self) -> str | None:
-        """The sound; None: the text is to be spoken."""
-        return self.sound if self.what == "sound" or not (self.text or "").strip() else None
-
-    def fields(self) -> dict[str, str]:
-        """As the form of the HTTP API."""
-        fields = {"steps": str(self.steps), "fit": self.fit, "rest": self.rest, "face": self.face or "largest"}
-        if self.adapt:
-            fields["adapt"] = f"{_ADAPT_S}s"
-        if self.speech is None:
-            fields |= {"text_input": self.text, "lang": self.lang, "voice": self.voice or "", "speed": str(self.speed)}
-        return fields
 
 
 class Page:
@@ -177,12 +119,13 @@ class Page:
         steps: int,
         fit: str,
         rest: str,
+        engine: str | None,
         history: list[str] | None,
         request: gr.Request,
     ) -> tuple[str, list[str]]:
         """Take in a job (see `Wish`) -> its id, and the history with it: ids of jobs that are known, nothing else."""
         language, words = _language(request)
-        wish = Wish(who, portrait, video, face, what, sound, text, lang, voice, speed, adapt, steps, fit, rest)
+        wish = Wish(who, portrait, video, face, what, sound, text, lang, voice, speed, adapt, steps, fit, rest, engine)
         if wish.source is None:
             raise _refused(words["need_video"], language)
         if wish.speech is None and not (wish.text or "").strip():
@@ -333,6 +276,11 @@ class Page:
             gr.Dropdown([(words[f"rest_{rest}"], rest) for rest in RESTS], value="keep"),
             gr.Radio([(words["largest"], "largest")], value="largest"),
         )
+
+    def engines(self) -> list[str]:
+        """Engines that can draw here, the usual one first."""
+        usual = self._intake.defaults.engine
+        return [usual, *(view.name for view in self._intake.engines() if view.installed and view.name != usual)]
 
     def can_speak(self) -> bool:
         """This installation can speak texts."""
