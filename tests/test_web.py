@@ -293,6 +293,7 @@ def browser() -> Iterator[Any]:
         options.add_argument(f"--{argument}")
     phone = {"deviceMetrics": {"width": 390, "height": 844, "pixelRatio": 1.0, "touch": True}}
     options.add_experimental_option("mobileEmulation", phone)
+    options.accept_insecure_certs = True
     options.add_experimental_option("prefs", {"intl.accept_languages": "zh-CN"})
     options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
@@ -346,3 +347,52 @@ def test_a_portrait_and_a_chinese_sentence_become_a_video_in_the_browser(
     assert asked_by(browser, address) == {address}  # nothing from elsewhere: the page works offline
     browser.get(address)  # the browser remembers
     assert wait_for(lambda: browser.execute_script(play), "the video again")
+
+
+NGINX = """
+daemon off; pid {folder}/pid; error_log {folder}/error.log; events {{}}
+http {{ access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;
+location / {{ proxy_pass http://127.0.0.1:{inner}; proxy_set_header Host $http_host; proxy_buffering off;
+proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto https; }} }} }}
+"""
+
+
+def test_the_page_is_logged_in_to_behind_a_tls_proxy(
+    browser: Any, tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from selenium.webdriver.common.by import By
+
+    from serving.http.security import new_key
+
+    if shutil.which("nginx") is None or shutil.which("openssl") is None:
+        pytest.skip("no TLS proxy: apt-get install nginx-light openssl")
+    port, inner, key = free_port(), free_port(), new_key(tmp_path / "data" / "api_keys", "anna")
+    self_signed = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout key.pem -out cert.pem"
+    subprocess.run(["openssl", *self_signed.split()], cwd=tmp_path, check=True, capture_output=True)
+    (tmp_path / "nginx.conf").write_text(NGINX.format(folder=tmp_path, port=port, inner=inner), encoding="utf-8")
+    monkeypatch.setenv("LIPSYNC_TRUSTED_PROXIES", "[127.0.0.1]")
+    options = ["--config", str(tiny_config(tmp_path, tiny_weights)), "--data-dir", str(tmp_path / "data")]
+    page = [sys.executable, "app.py", "--mode", "web", "--keys", "--no-worker", "--port", str(inner), *options]
+    log = tmp_path / "log"
+    with open(log, "wb") as stream:
+        started = subprocess.Popen(page, cwd=REPO, stderr=stream)
+        proxy = subprocess.Popen(["nginx", "-c", str(tmp_path / "nginx.conf"), "-e", str(tmp_path / "error.log")])
+    try:
+        wait_for(lambda: check_alive(started, log) and "Uvicorn running" in log.read_text(encoding="utf-8"), "the page")
+        browser.get(f"https://localhost:{port}/")
+        for name, value in (("username", "anna"), ("password", "wrong")):
+            browser.find_element(By.NAME, name).send_keys(value)
+        browser.find_element(By.TAG_NAME, "button").click()
+        wait_for(lambda: TEXTS["zh"]["login_refused"] in browser.page_source, "the refusal", 60)
+        assert browser.find_element(By.NAME, "username").get_attribute("value") == "anna"
+        browser.find_element(By.NAME, "password").send_keys(key)
+        browser.find_element(By.TAG_NAME, "button").click()
+        wait_for(lambda: TEXTS["zh"]["make"] in browser.page_source, "the page after the login", 60)
+        cookie = browser.get_cookie("lip-sync-session")
+        assert cookie["secure"] and cookie["httpOnly"]
+    finally:
+        for process in (proxy, started):
+            process.terminate()
+            process.wait(timeout=60)
