@@ -281,8 +281,10 @@ def test_odd_sizes_with_every_encoder(tmp_path: Path, codec: str, pix_fmt: str, 
     copy_video(clip, tmp_path / name, codec="auto" if name.endswith("webm") else codec)
 
     info = probe_video(tmp_path / name)
-    assert (info.width, info.height) == (161, 121)
-    assert psnr(read_all(tmp_path / name)[0].image, read_all(clip)[0].image) > 36
+    cut = codec == "auto" and not name.endswith("webm")  # HEVC by default is for players, which want even sizes
+    assert (info.width, info.height) == ((160, 120) if cut else (161, 121))
+    original = read_all(clip)[0].image[: info.height, : info.width]
+    assert psnr(read_all(tmp_path / name)[0].image, original) > 36
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])

@@ -222,15 +222,50 @@ def test_patch_over_the_edge_is_clipped_and_one_outside_is_ignored(tmp_path: Pat
     np.testing.assert_array_equal(nowhere.image, read_all(source)[0].image)
 
 
-@pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.webm"])
-def test_odd_sizes_are_kept(tmp_path: Path, name: str):
+@pytest.mark.parametrize(
+    ("name", "codec", "size"),
+    [("out.mp4", "auto", (160, 120)), ("out.mkv", "auto", (160, 120)), ("out.mp4", "h264", (161, 121))]
+    + [("out.webm", "auto", (161, 121)), ("out.mkv", "ffv1", (161, 121))],
+)
+def test_odd_sizes_are_kept_or_cut_to_even_ones_for_players(
+    tmp_path: Path, name: str, codec: str, size: tuple[int, int]
+):
     source = make_video(tmp_path / "odd.webm", 0.12, size=(161, 121), codec="libvpx-vp9", sound=False)
 
-    target = copy_video(source, tmp_path / name, red_patch(101, 51))
+    target = copy_video(source, tmp_path / name, red_patch(101, 51), codec=codec)
 
     info = probe_video(target)
-    assert (info.width, info.height) == (161, 121)
-    assert np.abs(read_all(target)[0].image[56:76, 106:136].astype(int) - [230, 20, 40]).max() < 30
+    assert (info.width, info.height) == size
+    image = read_all(target)[0].image
+    assert np.abs(image[56:76, 106:136].astype(int) - [230, 20, 40]).max() < 30
+    before = read_all(source)[0].image[:48, : size[0]]
+    assert np.percentile(np.abs(image[:48].astype(int) - before), 99) < 25
+    said = [note for note in VideoWriter(target, probe_video(source), codec).notes if "161x121" in note]
+    assert bool(said) == (size == (160, 120))
+
+
+@pytest.mark.parametrize(("pix_fmt", "rotation"), [("yuv444p", 0), ("yuv422p", 0), ("yuv420p", 90), ("rgb24", 0)])
+@pytest.mark.parametrize("crf", [0, 16])
+def test_the_default_output_is_of_a_kind_that_every_player_shows(
+    tmp_path: Path, pix_fmt: str, rotation: int, crf: int
+):
+    source = make_video(
+        tmp_path / "in.mkv",
+        0.2,
+        size=(321, 241) if pix_fmt != "yuv422p" else (322, 241),
+        pix_fmt="yuv444p" if rotation else pix_fmt,
+        codec="libx264rgb" if pix_fmt == "rgb24" else "ffv1",
+        rotation=rotation,
+        sound=False,
+    )
+
+    target = copy_video(source, tmp_path / "out.mp4", crf=crf)
+
+    with av.open(str(target)) as container:
+        context = container.streams.video[0].codec_context
+        assert (context.name, context.profile, context.pix_fmt) == ("h264", "High", "yuv420p")
+        assert context.width % 2 == context.height % 2 == 0
+        assert context.extradata[3] <= 21  # level 2.1 holds 352x288 at 25 frames a second
 
 
 @pytest.mark.parametrize("size", [(200, 300), (201, 301)])

@@ -62,6 +62,14 @@ def copy_frame(raw: av.VideoFrame, pix_fmt: str) -> av.VideoFrame:
     return copy
 
 
+def cropped_frame(raw: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
+    """The upper left part of a planar frame, in one of PLANAR_FORMATS; it may be no larger than the frame."""
+    part = av.VideoFrame(width, height, raw.format.name)
+    for target, source in zip(plane_arrays(part), plane_arrays(raw), strict=True):
+        target[:] = source[: target.shape[0], : target.shape[1]]
+    return part
+
+
 def plane_arrays(frame: av.VideoFrame) -> list[np.ndarray]:
     """Views (not copies) of the Y, Cb and Cr planes, uint8 or uint16 (h, w)."""
     dtype = np.dtype(np.uint16 if _is_deep(frame) else np.uint8)

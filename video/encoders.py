@@ -82,21 +82,34 @@ def encoder_name(target: Path, codec: str, info: VideoInfo) -> str:
     return {"h264": "libx264", "hevc": "libx265", "ffv1": "ffv1"}[codec]
 
 
-def writable_format(info: VideoInfo, encoder: str) -> str:
-    """The planar YUV format nearest to the source's that the encoder takes at this size."""
+def writable_format(info: VideoInfo, encoder: str, playable: bool = False) -> str:
+    """The planar YUV format nearest to the source's that the encoder takes at this size.
+
+    `playable`: one that phones and browsers show, which is shared chroma (4:2:0) only.
+    """
     bits = 8 if info.is_image else info.bits
     depths = _DEPTHS[encoder]
     depth = next((depth for depth in depths if depth >= bits), depths[-1])
-    sampling = _sampling(info)
+    sampling = "420" if playable and encoder != "ffv1" else _sampling(info)
     if sampling not in _SAMPLINGS.get(encoder, (sampling,)):
         sampling = _SAMPLINGS[encoder][0]
-    if encoder in _EVEN_ONLY and (info.width % 2 or info.height % 2):
+    if encoder in _EVEN_ONLY and not playable and (info.width % 2 or info.height % 2):
         sampling = "444"
     return f"yuv{sampling}p" + (f"{depth}le" if depth > 8 else "")
 
 
-def encoder_options(info: VideoInfo, encoder: str, crf: int, fast: bool = False) -> dict[str, str]:
+def written_size(info: VideoInfo, encoder: str, playable: bool = False) -> tuple[int, int]:
+    """Width and height of the picture that is written, as stored; see `writable_format`."""
+    size = (info.height, info.width) if info.rotation in (90, 270) else (info.width, info.height)
+    return (size[0] // 2 * 2, size[1] // 2 * 2) if playable and encoder in _EVEN_ONLY else size
+
+
+def encoder_options(
+    info: VideoInfo, encoder: str, crf: int, fast: bool = False, playable: bool = False
+) -> dict[str, str]:
     """Settings of the encoder for one video; `crf` as H.264 counts it, 0 to 51; `fast` makes a larger file sooner."""
+    if playable and encoder == "libx264":
+        crf = max(crf, 1)  # 0 is lossless, in a profile of its own that phones and browsers refuse
     options = _OPTIONS[encoder] | (_FASTER.get(encoder, {}) if fast else {})
     if encoder == "ffv1":
         return options
@@ -117,10 +130,18 @@ def time_base_for(info: VideoInfo) -> Fraction:
     return max(Fraction(1, info.time_base.denominator), Fraction(1, _FINEST_TICK))
 
 
-def what_changes(info: VideoInfo, encoder: str) -> tuple[str, ...]:
+def what_changes(info: VideoInfo, encoder: str, playable: bool = False) -> tuple[str, ...]:
     """Sentences for the user about what of the source is not, or not simply, kept."""
     notes = []
-    written = av.VideoFormat(writable_format(info, encoder))
+    written = av.VideoFormat(writable_format(info, encoder, playable))
+    size = written_size(info, encoder, playable)
+    stored = written_size(info, encoder)
+    if size != stored:
+        lost = " and ".join(word for word, i in (("column", 0), ("row", 1)) if size[i] != stored[i])
+        notes.append(
+            f"The size {stored[0]}x{stored[1]} became {size[0]}x{size[1]} (the last {lost} is cut off): "
+            "players want even numbers."
+        )
     if info.interlaced:
         notes.append(f"The video is interlaced: it was deinterlaced ({METHOD}), one frame for each.")
     if info.transparent:

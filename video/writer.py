@@ -19,10 +19,18 @@ from av.video.stream import VideoStream
 from utils.helpers import InputError, atomic_path, available_cores
 from utils.media import cut_off
 from utils.pictures import Patch
-from utils.planes import blend, copy_frame
+from utils.planes import blend, copy_frame, cropped_frame
 from utils.sound_track import SoundTrack
 from video.colour import ACCURATE, BT709, SWS_MATRIX, is_full_range, is_rgb, output_colour, yuv_matrix
-from video.encoders import MP4_LIKE, encoder_name, encoder_options, time_base_for, what_changes, writable_format
+from video.encoders import (
+    MP4_LIKE,
+    encoder_name,
+    encoder_options,
+    time_base_for,
+    what_changes,
+    writable_format,
+    written_size,
+)
 from video.tone import from_ordinary
 from video.types import Frame, VideoInfo
 
@@ -38,7 +46,8 @@ class VideoWriter:
     Args:
         path: the file to write; missing folders are made.
         info: of the video that the frames come from.
-        codec: "auto" (H.264 for 8 bits, HEVC for more; in WebM VP9 and AV1), "h264", "hevc" or "ffv1" (lossless,
+        codec: "auto" (H.264 for 8 bits, HEVC for more; in WebM VP9 and AV1; always 4:2:0, and even sizes in H.264 and
+            HEVC, as phones and browsers want), "h264", "hevc" (the source's chroma and size) or "ffv1" (lossless,
             only .mkv): every pixel that no patch touches is then decoded exactly as in the source, if its pixel
             format is planar YUV of 8, 10 or 12 bits.
         crf: quality of the lossy codecs, smaller is better; 16 is hard to tell from the source.
@@ -74,9 +83,11 @@ class VideoWriter:
         self._audio_from = audio_from
         self._audio_duration = audio_duration
         self._tags = dict(tags or {})
-        self.notes = what_changes(info, self._encoder)
+        self._playable = codec == "auto"
+        self.notes = what_changes(info, self._encoder, self._playable)
         self._opened = ExitStack()
-        self._pix_fmt = writable_format(info, self._encoder)
+        self._pix_fmt = writable_format(info, self._encoder, self._playable)
+        self._size = written_size(info, self._encoder, self._playable)
         self._time_base = time_base_for(info)
         self._last_pts = -1
 
@@ -112,6 +123,7 @@ class VideoWriter:
         raw = self._planar(frame.raw)
         if patch is not None:
             _apply(raw, patch, self._info, self._colour(frame.raw))
+        raw = self._finished(raw)
         time_base = self._time_base
         # Two frames on one tick would make the file invalid.
         raw.pts = max(round(Fraction(frame.time) / time_base), self._last_pts + 1)
@@ -150,11 +162,10 @@ class VideoWriter:
 
     def _add_stream(self) -> VideoStream:
         info, tags = self._info, output_colour(self._info)
-        options = encoder_options(info, self._encoder, self._crf, self._fast)
+        options = encoder_options(info, self._encoder, self._crf, self._fast, self._playable)
         stream = self._output.add_stream(self._encoder, rate=info.fps, options=options)
         context = stream.codec_context
-        turned = info.rotation in (90, 270)
-        context.width, context.height = (info.height, info.width) if turned else (info.width, info.height)
+        context.width, context.height = self._size
         context.pix_fmt = self._pix_fmt
         context.time_base = self._time_base
         if self._encoder == "libx265" and self.path.suffix.lower() in MP4_LIKE:
@@ -189,11 +200,16 @@ class VideoWriter:
                 src_color_range=source,
                 dst_color_range=same,
             )
-        copy = copy_frame(raw, self._pix_fmt)
+        return copy_frame(raw, self._pix_fmt)
+
+    def _finished(self, raw: av.VideoFrame) -> av.VideoFrame:
+        """The frame in the size and with the tags that are written."""
+        if (raw.width, raw.height) != self._size:
+            raw = cropped_frame(raw, *self._size)
         tags = output_colour(self._info)
-        copy.color_range, copy.colorspace = tags.range, tags.matrix
-        copy.color_primaries, copy.color_trc = tags.primaries, tags.transfer
-        return copy
+        raw.color_range, raw.colorspace = tags.range, tags.matrix
+        raw.color_primaries, raw.color_trc = tags.primaries, tags.transfer
+        return raw
 
     def _finish(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Flush the encoder and the rest of the sound, unless the block failed."""
