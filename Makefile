@@ -110,6 +110,8 @@ train-lite: preprocess $(RUNS)/.shifted $(RUNS)/perceptual.pt
 	$(TRAIN) --stage speech --output "$(RUNS)" --set training.max_minutes=12
 	"$(PY)" -m data.phoneme_tracks --config "$(CONFIG)" --processed "$(PROCESSED)"
 	$(TRAIN) --stage fusion --output "$(RUNS)" --set training.speech="$(RUNS)/lite/speech/export"
+	$(TRAIN) --stage movement --output "$(RUNS)" --set training.speech="$(RUNS)/lite/fusion/export" \
+		--set training.max_minutes=13
 	$(TRAIN) --stage generator --output "$(RUNS)/pictures" $(FROM) --set training.max_minutes=40 \
 		--set data.window=4 --set training.batch_size=12 --set training.sync_weight=0 \
 		--set training.adversarial_weight=0
@@ -118,7 +120,7 @@ train-lite: preprocess $(RUNS)/.shifted $(RUNS)/perceptual.pt
 		--set training.batch_size=4 --set training.pixel_from=0 --set training.pixel_windows=2 \
 		--set training.perceptual_weight=1.0 --set training.perceptual_network="$(RUNS)/perceptual.pt"
 	mkdir -p pretrained/lite
-	for part in autoencoder syncnet_judge generator; do \
+	for part in autoencoder syncnet_judge movement generator; do \
 		rm -rf "pretrained/lite/$$part" && cp -R "$(RUNS)/lite/$$part/export" "pretrained/lite/$$part" || exit 1; done
 
 clean:

@@ -3,9 +3,9 @@
 Flow matching: a latent x0 and noise are mixed, x_s = (1 - s) * x0 + s * noise with s from 0 to 1, and the network
 learns the velocity noise - x0. It does so through its estimate of x0 (velocity = (x_s - x0) / s): a small network need
 not carry the noise through all its layers, and the estimate is what the losses on pixels look at. The estimate is the
-latent of a draft plus what the network draws. The draft is the frame itself with the mouth replaced by that of a
-reference frame, bent to the wanted shape: skin, lips and lighting are there from the first step of training, and only
-what a bend cannot give has to be learnt.
+latent of a draft plus what the network draws. The draft is the frame itself, bent to the wanted shape, with lips of
+other pictures of the person (`faces.warp.draft`): skin, lips and lighting are there from the first step of training,
+and only what a bend cannot give has to be learnt.
 """
 
 from __future__ import annotations
@@ -24,31 +24,33 @@ from models.library import AttnProcessor, ConfigMixin, ModelMixin, UNetMotionMod
 from models.speech_model import SpeechContext, SpeechModel
 from utils.stages import stop_point
 
-LATENT_SIDE, CELL = 20, 8  # the 160 px window in latent cells of 8 px
-MASK_ROWS, MASK_COLUMNS = slice(6, 19), slice(2, 18)  # cells that are generated
-SKETCH_CHANNELS = 12  # 3 maps of 40x40, folded to 20x20
+CELL = 8  # px of a latent cell's side
+# The generator draws lips and what lies between them: a square of the mouth window, in cells and in pixels. Of the lips
+# of 112 people 99.8 % lie at least 6 px inside it.
+LIPS_ROWS, LIPS_COLUMNS = slice(4, 16), slice(4, 16)
+LIPS_PX = tuple(slice(cells.start * CELL, cells.stop * CELL) for cells in (LIPS_ROWS, LIPS_COLUMNS))
+LATENT_SIDE = LIPS_ROWS.stop - LIPS_ROWS.start
+SKETCH_CHANNELS = 12  # 3 maps with two points a cell and side, folded
 SMALLEST_NOISE = 0.2  # below it the weight of the error no longer grows
-RIM_PX = 6  # over so many pixels inside the mask the result fades into the input
+RIM_PX = 6  # over so many pixels inside the square the result fades into the draft
 
 
-def latent_mask() -> torch.Tensor:
-    """(1, 20, 20), 1 where the latent is generated."""
-    mask = torch.zeros(1, LATENT_SIDE, LATENT_SIDE)
-    mask[:, MASK_ROWS, MASK_COLUMNS] = 1.0
-    return mask
+def lips_of_window(images: torch.Tensor) -> torch.Tensor:
+    """The square that is drawn (..., 96, 96) of mouth windows (..., 160, 160)."""
+    return images[..., LIPS_PX[0], LIPS_PX[1]]
 
 
-def pixel_mask() -> torch.Tensor:
-    """(1, 160, 160), 1 where pixels are generated."""
-    return latent_mask().repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)
+def lips_of_sketch(sketch: torch.Tensor) -> torch.Tensor:
+    """The same square (..., 24, 24) of sketches (..., 40, 40)."""
+    rows, columns = (slice(2 * cells.start, 2 * cells.stop) for cells in (LIPS_ROWS, LIPS_COLUMNS))
+    return sketch[..., rows, columns]
 
 
 def rim_mask() -> torch.Tensor:
-    """(1, 160, 160): 0 outside the mask, rising to 1 over a few pixels inside it."""
-    mask = pixel_mask()[None]
-    shrunk = 1 - F.max_pool2d(1 - mask, 2 * RIM_PX + 1, 1, RIM_PX)
-    soft = F.avg_pool2d(F.pad(shrunk, [RIM_PX] * 4), 2 * RIM_PX + 1, 1)
-    return (soft * mask)[0]
+    """(1, 96, 96): 0 at the edge of the square, rising to 1 over a few pixels inside it."""
+    side = LATENT_SIDE * CELL
+    inside = F.pad(torch.ones(1, 1, side - 4 * RIM_PX, side - 4 * RIM_PX), [2 * RIM_PX] * 4)
+    return F.avg_pool2d(F.pad(inside, [RIM_PX] * 4), 2 * RIM_PX + 1, 1)[0]
 
 
 Unet = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -59,7 +61,7 @@ class Conditions:
     """All that the network is told about a window of frames, apart from the noisy latent.
 
     Attributes:
-        spatial: (B, F, 29, 20, 20): mask 1 | latent of the draft 16 | sketch 12.
+        spatial: (B, F, 28, 12, 12): latent of the draft 16 | sketch 12.
         tokens: (B, F, L, D): speech tokens, then face tokens.
     """
 
@@ -68,8 +70,8 @@ class Conditions:
 
     @property
     def draft(self) -> torch.Tensor:
-        """The draft's latents (B, F, 16, 20, 20)."""
-        return self.spatial[:, :, 1:-SKETCH_CHANNELS]
+        """The draft's latents (B, F, 16, 12, 12)."""
+        return self.spatial[:, :, :-SKETCH_CHANNELS]
 
 
 class LatentLipDiffusion(ModelMixin, ConfigMixin):
@@ -77,7 +79,7 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
 
     Args:
         speech_settings: settings of the `SpeechModel`.
-        block_channels: U-Net channels at 20x20, 10x10 and 5x5 cells.
+        block_channels: U-Net channels at 12x12, 6x6 and 3x3 cells.
         layers_per_block: residual blocks at each of them.
         head_width: channels of an attention head.
         norm_groups: groups of the group norms.
@@ -110,7 +112,7 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
         heads = tuple(max(1, channels // head_width) for channels in block_channels)
         self.unet = UNetMotionModel(
             sample_size=LATENT_SIDE,
-            in_channels=1 + 2 * latent_channels + SKETCH_CHANNELS,
+            in_channels=2 * latent_channels + SKETCH_CHANNELS,
             out_channels=latent_channels,
             # Attention within a frame pays only at the two coarse levels.
             down_block_types=("DownBlockMotion", "CrossAttnDownBlockMotion", "CrossAttnDownBlockMotion"),
@@ -128,7 +130,6 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
         _start_from_the_draft(self.unet)
         # Sequences are 100 steps at most; on a CPU the fused attention's backward pass is slower than plain products.
         self.unet.set_attn_processor(AttnProcessor())
-        self.register_buffer("mask", latent_mask(), persistent=False)
 
     def predict_shape(
         self, speech: torch.Tensor | None, phonemes: torch.Tensor | None, times: torch.Tensor, **more: torch.Tensor
@@ -148,8 +149,8 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
         """Put the conditions together.
 
         Args:
-            draft: latents of the frames with the mouth of a reference (B, F, 16, 20, 20), see `draft_pictures`.
-            sketch: drawn mouth shape (B, F, 3, 40, 40) in [0, 1].
+            draft: latents of the drafts' lips (B, F, 16, 12, 12), see `faces.warp.draft`.
+            sketch: drawn mouth shape (B, F, 3, 24, 24) in [0, 1].
             speech_tokens: (B, F, L, D) as the speech model gives them.
             face_tokens: (B, N, D).
             keep_speech, keep_sketch: (B,) bool; False replaces them by "unknown". None = all known.
@@ -161,8 +162,7 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
         drawn = F.pixel_unshuffle(sketch.flatten(0, 1), 2).view(batch, frames, SKETCH_CHANNELS, *draft.shape[-2:])
         if keep_sketch is not None:
             drawn = drawn * keep_sketch[:, None, None, None, None]
-        mask = self.mask.expand(batch, frames, -1, -1, -1)
-        spatial = torch.cat([mask, draft, drawn], dim=2)
+        spatial = torch.cat([draft, drawn.to(draft.dtype)], dim=2)
         faces = face_tokens[:, None].expand(-1, frames, -1, -1).to(tokens.dtype)
         return Conditions(spatial, torch.cat([tokens, faces], dim=2))
 
@@ -172,13 +172,13 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
         """Estimate the clean latents.
 
         Args:
-            noisy: (B, F, 16, 20, 20).
+            noisy: (B, F, 16, 12, 12).
             level: s of each sample (B,), 0 = clean, 1 = noise only.
             conditions: of the same frames.
             unet: computes in place of this model's own U-Net, see `Networks.difference`.
 
         Returns:
-            (B, F, 16, 20, 20) float32.
+            (B, F, 16, 12, 12) float32.
         """
         dtype = self.unet.dtype if unet is None else torch.float32
         stacked = torch.cat([noisy.to(dtype), conditions.spatial.to(dtype)], dim=2).transpose(1, 2)
@@ -200,7 +200,7 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
         """Flow-matching loss.
 
         Args:
-            clean: latents of the true frames (B, F, 16, 20, 20).
+            clean: latents of the true frames (B, F, 16, 12, 12).
             conditions: of the same frames.
             noise: same shape as `clean`.
             level: (B,) in (0, 1].
@@ -229,7 +229,7 @@ class LatentLipDiffusion(ModelMixin, ConfigMixin):
 
         Args:
             conditions: of the window.
-            noise: (B, F, 16, 20, 20).
+            noise: (B, F, 16, 12, 12).
             steps: number of network passes (twice that with guidance).
             guidance: how far to go beyond what is generated without speech; 1 = off.
             unguided: the conditions without speech and sketch, needed when guidance is not 1.
@@ -256,34 +256,8 @@ def _start_from_the_draft(unet: UNetMotionModel) -> None:
     nn.init.zeros_(unet.conv_out.bias)
 
 
-def unlikeness(frames: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
-    """How far references differ from a window outside the mask: little where the head is held alike.
-
-    Args:
-        frames: (B, F, 3, 160, 160) in [-1, 1], mouth blanked or not.
-        references: (B, R, 3, 160, 160).
-
-    Returns:
-        (B, R) mean absolute difference to the mean frame.
-    """
-    outside = 1 - pixel_mask().to(frames)
-    mean = frames.mean(dim=1, keepdim=True)
-    return ((mean - references) * outside).abs().mean(dim=(2, 3, 4)) / outside.mean()
-
-
-def draft_pictures(frames: torch.Tensor, reference: torch.Tensor, rim: torch.Tensor) -> torch.Tensor:
-    """Frames whose mouth area is replaced by that of a reference.
-
-    Args:
-        frames: (..., 3, 160, 160).
-        reference: the same shape; bent to the wanted mouth shape where there is one.
-        rim: see `rim_mask`.
-    """
-    return frames + rim * (reference - frames)
-
-
 def shared_noise(frames: int, channels: int, seed: int) -> torch.Tensor:
-    """One noise picture for all frames (1, F, C, 20, 20): what is drawn freely stays the same from frame to frame."""
+    """One noise picture for all frames (1, F, C, 12, 12): what is drawn freely stays the same from frame to frame."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(1, 1, channels, LATENT_SIDE, LATENT_SIDE, generator=generator)
     return noise.expand(-1, frames, -1, -1, -1)

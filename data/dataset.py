@@ -27,6 +27,9 @@ from utils.helpers import InputError
 
 SPEECH_RATE = 50  # steps of speech features per second
 REFERENCE_GAP = 10  # frames between a window and a reference from the same clip
+ONE_REFERENCE = 0.5  # share of training samples that show one picture of the person only, as a portrait does
+OWN_SKIN = 0.4  # share of training samples whose skin is that of the very frames
+SKIN_REACH = 12  # frames that other skin is away at most
 Array = np.ndarray
 
 
@@ -218,11 +221,13 @@ class ClipDataset:
     """Windows of clips with everything that the generator learns from.
 
     A sample has these keys (F frames, R references, K shape coefficients, P shape points, T speech steps):
-        frames (F, 3, 160, 160), references (R, 3, 160, 160): float32 in [-1, 1]; the first reference is the
-            candidate whose head pose is nearest to that of the window; taken from at least REFERENCE_GAP frames
-            away or from other clips if there are such, since a neighbour would give the mouth away
-        shape (F, K), reference_shapes (R, K): coefficients; base (F, P, 2): the resting mouth, window px
-        reference_points (R, P, 2): lips and jaw of the references, window px
+        frames (F, 3, 160, 160): float32 in [-1, 1]
+        skin uint8 (F, 160, 160, 3), own (F, P, 2): the frames again, or ones a moment away with another mouth but
+            nearly the same pose and light, as a frame in use has the old mouth; and their lips and jaw, window px
+        references uint8 (R, 160, 160, 3), reference_shapes (R, K), reference_points (R, P, 2), reference_pose (R, 3):
+            pictures of the person, from at least REFERENCE_GAP frames away or from other clips if there are such, since
+            a neighbour would give the mouth away; where fewer than R are shown, they are repeated
+        shape (F, K): coefficients; base (F, P, 2): the resting mouth, window px; pose (F, 3): degrees
         speech (T, 5, 384) float32 at 50 Hz, of which the first `speech_steps` are real and the rest is zero
         activity (T,) float32: chance that somebody speaks, at the same steps
         resting: gap between the inner lips of the person's resting mouth, window px
@@ -231,7 +236,8 @@ class ClipDataset:
 
     Args:
         config: where the clips are, how long windows are, how many references.
-        split: train, val or test. Training windows take a random variant of the speech, others the clean one.
+        split: train, val or test. Training windows take a random variant of the speech, a random number of references
+            and skin from other moments; the others the clean speech, all references and the frames themselves.
         mouth_shape: turns the references' shapes into points.
         context_s: seconds of speech before and after the window.
         colour_jitter: random change of colours, the same for a window and its references, fraction.
@@ -262,29 +268,53 @@ class ClipDataset:
 
     def window(self, clip: Clip, start: int, random: np.random.Generator) -> dict[str, Any]:
         """The window of `clip` that begins with frame `start` (one of `clip.starts`)."""
-        content = self._content(clip)
-        part = slice(start, start + self._config.window)
-        references, shapes, rest = self._references(clip, start, random)
-        images = np.concatenate([content["frames"][part], references])
-        images = to_tensor(data_augmentation.colour_jitter(images, random, self._jitter))
-        shape, base = content["shape"][part], content["base"][part].astype(np.float32)
+        content, length = self._content(clip), self._config.window
+        part = slice(start, start + length)
+        references = self._references(clip, start, random)
+        near = self._skin_start(clip, start, random)
+        images = [content["frames"][part], content["frames"][near : near + length], references.pop("pictures")]
+        images = data_augmentation.colour_jitter(np.concatenate(images), random, self._jitter)
+        own = self._points(content, slice(near, near + length))
+        base = content["base"][part].astype(np.float32)
+        known = {"own": own, "shape": content["shape"][part], "base": base, "pose": content["pose"][part], **references}
         return {
-            "frames": images[: self._config.window],
-            "references": images[self._config.window :],
-            "shape": torch.from_numpy(shape),
-            "reference_shapes": torch.from_numpy(shapes),
-            "reference_points": torch.from_numpy(self._mouth_shape.decode(shapes, rest)),
-            "base": torch.from_numpy(base),
+            "frames": to_tensor(images[:length]),
+            "skin": torch.from_numpy(images[length : 2 * length]),
+            "references": torch.from_numpy(images[2 * length :]),
+            **{name: torch.from_numpy(values) for name, values in known.items()},
             "resting": resting_gap(content["base"]),
             **self._speech(clip, start, random),
             "person": clip.person,
         }
 
-    def _references(self, clip: Clip, start: int, random: np.random.Generator) -> tuple[Array, Array, Array]:
-        """Frames (R, 160, 160, 3) of the same person, their shapes (R, K) and resting mouths (R, P, 2).
+    def _points(self, content: dict[str, Array], frames: Any) -> Array:
+        """Lips and jaw (N, P, 2) of frames, as the mouth shape tells them."""
+        return self._mouth_shape.decode(content["shape"][frames], content["base"][frames].astype(np.float32))
 
-        From the same clip where it is long enough, as in use; the nearest pose first.
-        """
+    def _skin_start(self, clip: Clip, start: int, random: np.random.Generator) -> int:
+        """First frame of the window whose skin is taken: this one, or one up to half a second away."""
+        if not self._varied or random.random() < OWN_SKIN:
+            return start
+        return int(np.clip(start + random.integers(-SKIN_REACH, SKIN_REACH + 1), clip.starts[0], clip.starts[-1]))
+
+    def _references(self, clip: Clip, start: int, random: np.random.Generator) -> dict[str, Array]:
+        """Pictures of the same person, from the same clip where it is long enough, as in use; see the class."""
+        candidates = self._candidates(clip, start, random)
+        if self._varied and random.random() < ONE_REFERENCE:
+            candidates = [self._single(candidates, random)]
+        elif self._varied:
+            candidates = candidates[: random.integers(2, self._config.references + 1)]
+        chosen = [candidates[i % len(candidates)] for i in range(self._config.references)]
+        contents = [(self._content(other), frame) for other, frame in chosen]
+        return {
+            "pictures": np.stack([content["frames"][frame] for content, frame in contents]),
+            "reference_shapes": np.stack([content["shape"][frame] for content, frame in contents]),
+            "reference_points": np.concatenate([self._points(content, [frame]) for content, frame in contents]),
+            "reference_pose": np.stack([content["pose"][frame] for content, frame in contents]),
+        }
+
+    def _candidates(self, clip: Clip, start: int, random: np.random.Generator) -> list[tuple[Clip, int]]:
+        """Frames of the person that may be shown: clip and number."""
         count, window = self._config.references, self._config.window
         own = self._of_person[clip.person]
         candidates = []
@@ -297,15 +327,14 @@ class ClipDataset:
                 break
         # A short clip of a person without other clips: its near frames have to do.
         candidates += [(clip, int(frame)) for frame in random.choice(clip.starts, max(0, count - len(candidates)))]
-        wanted = self._content(clip)["pose"][start + window // 2]
-        turned = [np.abs(self._content(other)["pose"][frame] - wanted).sum() for other, frame in candidates]
-        nearest = int(np.argmin(turned))
-        chosen = [candidates[nearest], *(c for i, c in enumerate(candidates) if i != nearest)][:count]
-        frames, shapes, rest = (
-            np.stack([self._content(other)[name][frame] for other, frame in chosen])
-            for name in ("frames", "shape", "base")
-        )
-        return frames, shapes, rest.astype(np.float32)
+        return candidates[:count]
+
+    def _single(self, candidates: list[tuple[Clip, int]], random: np.random.Generator) -> tuple[Clip, int]:
+        """One picture, as of a portrait: half of the time the one with the lips closest."""
+        if random.random() < 0.5:
+            return candidates[0]
+        gaps = [mouth_opening(self._points(self._content(clip), [frame]))[0] for clip, frame in candidates]
+        return candidates[int(np.argmin(gaps))]
 
     def _speech(self, clip: Clip, start: int, random: np.random.Generator) -> dict[str, Any]:
         variants = clip_speech(clip)

@@ -83,7 +83,7 @@ class FaceTrack:
 
 @dataclass(frozen=True)
 class AlignedTrack:
-    """A track on the canonical face: images, matrices (T, 2, 3), smoothed points (T, 468, 2) window px, pose (T, 3)."""
+    """A track on the canonical face: images, matrices (T, 2, 3), points (T, 468, 2) window px, pose (T, 3) degrees."""
 
     images: list[np.ndarray]
     matrices: np.ndarray
@@ -101,7 +101,7 @@ def align_track(track: FaceTrack, frames: int) -> AlignedTrack:
     meshes = np.stack(track.points[:frames])
     matrices = smooth_matrices(np.stack([align_matrix(p) for p in meshes]), times)
     points = np.stack([MOUTH_WINDOW.to_window(p, m) for p, m in zip(meshes, matrices, strict=True)])
-    pose = np.array([head_pose(p) for p in meshes], np.float32)
+    pose = smooth_in_time(np.array([head_pose(p) for p in meshes], np.float32), times)
     return AlignedTrack(track.images[:frames], matrices, smooth_in_time(points, times, POINT_SMOOTHING_S), pose)
 
 
@@ -174,9 +174,7 @@ def _process_video(raw: RawClip, output: Path, config: Config) -> dict[str, int]
                 continue
             name = raw.video.stem if kept == 0 else f"{raw.video.stem}_{kept}"
             kept += bool(_write_clip(raw, track, samples, output / raw.split / name, config))
-    if kept:
-        return {"kept": kept}
-    return {"too short": 1} if short else {"no usable face": 1}
+    return {"kept": kept} if kept else {"too short": 1} if short else {"no usable face": 1}
 
 
 def _write_clip(raw: RawClip, track: FaceTrack, samples: np.ndarray, folder: Path, config: Config) -> bool:
@@ -223,45 +221,49 @@ def clip_folders(output: Path, split: str) -> list[Path]:
     return sorted(p.parent for p in (output / split).glob("[!.]*/meta.json"))
 
 
-def _points_by_person(folders: list[Path]) -> dict[str, np.ndarray]:
-    """Meshes (T, 468, 2) of each person, at most PERSON_FRAMES spread over the clips."""
+def _seen_of_people(folders: list[Path]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Meshes (T, 468, 2) and poses (T, 3) of each person, at most PERSON_FRAMES or so spread over the clips."""
     by_person = defaultdict(list)
     for folder in folders:
         by_person[json.loads((folder / "meta.json").read_text())["person"]].append(folder)
-    result = {}
-    for person, clips in by_person.items():
-        each = max(8, -(-PERSON_FRAMES // len(clips)))
-        chosen = clips[:: max(1, len(clips) * each // PERSON_FRAMES)]
-        points = [np.load(c / "tracks.npz")["points"] for c in chosen]
-        result[person] = np.concatenate([p[:: max(1, len(p) // each)] for p in points]).astype(np.float32)
-    return result
+    return {person: _seen(clips) for person, clips in by_person.items()}
+
+
+def _seen(clips: list[Path]) -> tuple[np.ndarray, np.ndarray]:
+    each = max(8, -(-PERSON_FRAMES // len(clips)))
+    parts = []
+    for clip in clips[:: max(1, len(clips) * each // PERSON_FRAMES)]:
+        tracks = np.load(clip / "tracks.npz")
+        some = slice(None, None, max(1, len(tracks["points"]) // each))
+        parts.append([tracks[name][some].astype(np.float32) for name in ("points", "pose")])
+    points, pose = (np.concatenate(x) for x in zip(*parts, strict=True))
+    return points, pose
 
 
 def fit_mouth_shape(output: Path, folder: Path, coefficients: int) -> MouthShape:
     """The mouth-shape basis: the one in ``folder``, or a new one learnt from the train split and saved there."""
     if (folder / "config.json").is_file():
         return MouthShape.load(folder)
-    people = [p for p in _points_by_person(clip_folders(output, "train")).values() if len(p) >= FPS]
+    people = [seen for seen in _seen_of_people(clip_folders(output, "train")).values() if len(seen[0]) >= FPS]
     if not people:
         raise InputError(
             f"No mouth shapes in {folder} and no training clips to learn them from; use --split all first."
         )
-    shape = MouthShape.fit(people, coefficients)
-    shape.save(folder)
+    (shape := MouthShape.fit(people, coefficients)).save(folder)
     return shape
 
 
 def write_shapes(output: Path, split: str, shape: MouthShape) -> None:
     """Second pass: add ``shape`` and ``base`` to the tracks of every clip that lacks them, relative to the person."""
     folders = clip_folders(output, split)
-    neutral = {person: shape.neutral(points) for person, points in _points_by_person(folders).items()}
+    neutral = {person: shape.neutral(*seen) for person, seen in _seen_of_people(folders).items()}
     for folder in tqdm(folders, desc=f"{split}: mouth shapes", unit="clip"):
         tracks = dict(np.load(folder / "tracks.npz"))
         if "shape" in tracks:
             continue
-        points = tracks["points"].astype(np.float32)
-        base = shape.base(neutral[json.loads((folder / "meta.json").read_text())["person"]], points)
-        tracks |= {"shape": shape.encode(points, base), "base": base.astype(np.float16)}
+        base = shape.base(neutral[json.loads((folder / "meta.json").read_text())["person"]], tracks["pose"])
+        found = shape.encode(tracks["points"].astype(np.float32), base)
+        tracks |= {"shape": found, "base": base.astype(np.float16)}
         scratch = folder / ".tracks.part.npz"
         np.savez(scratch, **tracks)
         scratch.replace(folder / "tracks.npz")
@@ -314,13 +316,13 @@ def write_activity(folder: Path, network: Path) -> None:
     scratch.replace(target)
 
 
-def make_scenes(output: Path, split: str, shape: MouthShape, config: Config) -> None:
+def make_scenes(output: Path, split: str, config: Config) -> None:
     """Last pass: training scenes in which nobody speaks for a while; a sixth as many for validation."""
     from data.quiet_scenes import SceneMaker, write_scenes
 
     weights, minutes = config.inference.weights_dir, config.preprocess.scene_minutes
     write_scenes(
-        SceneMaker(output, split, shape),
+        SceneMaker(output, split),
         output / f"{split}_scenes",
         minutes if split == "train" else minutes / 6,
         _speech_encoder(weights / "whisper_tiny_en_encoder").features,
@@ -411,7 +413,7 @@ def preprocess(
         run_pool([(folder, network, config.preprocess, again) for folder in folders], check_sync, workers, "sync")
     for split in ("train", "val"):
         if split in splits and config.preprocess.scene_minutes > 0:
-            make_scenes(output, split, shape, config)
+            make_scenes(output, split, config)
     return write_report(output, counts)
 
 

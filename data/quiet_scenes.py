@@ -3,7 +3,8 @@
 Clips of speech hold next to no silence, and none holds music, so a model trained on clips alone moves the mouth to
 whatever it hears. A scene is one to three clips of a person with pauses before, between and after, or a pause
 only; most have music, noise or voices in the background. Mouth shapes are those of the clips; in the pauses the mouth
-goes to that person's rest within 0.16 s. Scenes look like processed clips without pictures:
+goes to rest within 0.16 s: to the person's closed mouth, from which shapes are told, so its shape is zero. Scenes look
+like processed clips without pictures:
 
     <processed>/<split>_scenes/<number>/  audio.wav  speech.npy  activity.npy  tracks.npz  meta.json
 """
@@ -21,23 +22,13 @@ import soundfile
 
 from data.background_sounds import background
 from data.dataset import Clip, clip_probabilities, clip_samples, load_clips
-from faces.mouth_shape import MouthShape, mouth_opening
 
 RATE, FPS = 16000, 25
 SPEECH_RMS = 0.08
 CLOSING_S = 0.16  # from the last frame of speech to rest, and from rest to the first one
-CLOSED_SHARE = 0.1  # of a person's frames, those with the smallest gap, are taken as closed lips
 KINDS = ("none", "none", "music", "music", "music", "noise", "noise", "murmur", "murmur", "wind", "hum", "babble")
 PAUSE_ONLY, BACKGROUND_IN_PAUSES_ONLY = 0.2, 0.25  # shares of the scenes
 Array = np.ndarray
-
-
-@dataclass(frozen=True)
-class Rest:
-    """A person at rest: shape (K,), its gap is that of closed lips, and how the median mouth lies (P, 2)."""
-
-    shape: Array
-    base: Array
 
 
 @dataclass(frozen=True)
@@ -58,43 +49,37 @@ class SceneMaker:
     Args:
         processed: folder of the processed data set.
         split: train, val or test.
-        mouth_shape: the basis of the shapes.
     """
 
-    def __init__(self, processed: Path, split: str, mouth_shape: MouthShape) -> None:
+    def __init__(self, processed: Path, split: str) -> None:
         self._clips = load_clips(processed, split, window=5, fps=FPS)
         self._chances = clip_probabilities(self._clips)
         self._of_person: dict[str, list[Clip]] = {}
         for clip in self._clips:
             self._of_person.setdefault(clip.person, []).append(clip)
-        self._mouth_shape = mouth_shape
-        self._rests: dict[str, Rest] = {}
+        self._rests: dict[str, Array] = {}
 
     def make(self, rng: np.random.Generator) -> Scene:
         """A new scene of a person drawn by the root of the minutes."""
         first = self._draw(rng)
-        rest = self.rest(first.person)
         own = self._of_person[first.person]
         clips = [first, *(own[rng.integers(len(own))] for _ in range(rng.integers(3)))]
         if rng.random() < PAUSE_ONLY:
             clips = []
-        pieces = [_pause(rng, rest, only=not clips)]
+        coefficients = _tracks(first)[0].shape[1]
+        pieces = [_pause(rng, coefficients, only=not clips)]
         for clip in clips:
-            pieces += [self._spoken(clip, rng), _pause(rng, rest)]
+            pieces += [self._spoken(clip, rng), _pause(rng, coefficients)]
         voice, shape, valid, spoken = (np.concatenate(part) for part in zip(*pieces, strict=True))
         shape = _joined(shape, np.cumsum([len(piece[1]) for piece in pieces])[:-1], spoken)
         samples = self._with_background(voice, spoken, rng)
-        return Scene(samples, shape.astype(np.float32), valid, spoken, rest.base, first.person)
+        return Scene(samples, shape.astype(np.float32), valid, spoken, self.rest(first.person), first.person)
 
-    def rest(self, person: str) -> Rest:
-        """How the person's mouth rests: the mean of the frames in which the lips are closed."""
+    def rest(self, person: str) -> Array:
+        """How the person's resting mouth lies (P, 2), window px: in the middle of all poses."""
         if person not in self._rests:
-            tracks = [_tracks(clip) for clip in self._of_person[person]]
-            shape = np.concatenate([shape for shape, _, _ in tracks])
-            base = np.concatenate([base for _, base, _ in tracks])
-            gap = mouth_opening(self._mouth_shape.decode(shape, base))
-            closed = gap <= np.quantile(gap, CLOSED_SHARE)
-            self._rests[person] = Rest(shape[closed].mean(axis=0), np.median(base, axis=0))
+            base = np.concatenate([_tracks(clip)[1] for clip in self._of_person[person]])
+            self._rests[person] = np.median(base, axis=0)
         return self._rests[person]
 
     def _draw(self, rng: np.random.Generator) -> Clip:
@@ -186,11 +171,11 @@ def _tracks(clip: Clip) -> tuple[Array, Array, Array]:
         return tracks["shape"].astype(np.float32), tracks["base"].astype(np.float32), tracks["valid"].astype(bool)
 
 
-def _pause(rng: np.random.Generator, rest: Rest, only: bool = False) -> tuple[Array, Array, Array, Array]:
+def _pause(rng: np.random.Generator, coefficients: int, only: bool = False) -> tuple[Array, Array, Array, Array]:
     """Silence with the mouth at rest: sound, shapes, valid frames, and that nobody speaks."""
     seconds = rng.uniform(3, 6) if only else rng.choice([rng.uniform(0.3, 0.8), rng.uniform(0.8, 2.5)])
     frames = round(seconds * FPS)
-    shape = np.repeat(rest.shape[None], frames, axis=0)
+    shape = np.zeros((frames, coefficients), np.float32)
     return np.zeros(frames * RATE // FPS, np.float32), shape, np.ones(frames, bool), np.zeros(frames, bool)
 
 

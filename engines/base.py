@@ -228,6 +228,10 @@ class Lesson:
         """The meshes (N, 468, 2) of all frames, window px."""
         return np.concatenate([f.points for f in self.footage])
 
+    def pose(self) -> np.ndarray:
+        """Yaw, pitch and roll (N, 3) of all frames, degrees."""
+        return np.concatenate([f.pose for f in self.footage])
+
 
 @dataclass(frozen=True)
 class Learned:

@@ -42,7 +42,7 @@ def write_frozen(video: Path, real: Reading, output: Path, config: Config) -> No
 
 def resting_window(reading: Reading, shape: MouthShape) -> np.ndarray:
     """The mouth window (160, 160, 3) of the frame whose lips and jaw are nearest to the clip's resting mouth."""
-    base = shape.base(shape.neutral(reading.points), reading.points)
+    base = shape.base(shape.neutral(reading.points, reading.pose), reading.pose)
     distance = np.linalg.norm(reading.points[:, SHAPE_POINTS] - base, axis=-1).mean(axis=1)
     return reading.windows[int(np.argmin(distance))]
 

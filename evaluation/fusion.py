@@ -44,7 +44,7 @@ from models.phonemes import SILENCE, Phoneme, phoneme_track
 from models.voice_activity import VoiceActivity
 from pipeline import LipSyncPipeline
 from pipeline.options import Options
-from training.fusion import load_speech
+from training.speech import load_speech
 from utils.config import Config, load_config
 from utils.helpers import InputError, atomic_path, resolve_device
 from voices.aligner import align_phonemes

@@ -40,6 +40,7 @@ from evaluation.reading import look
 from evaluation.sync import Judge
 from faces.mouth_shape import CLOSED_PART, NUM_POINTS, RESTING_OPENING_PX, SHAPE_POINTS, mouth_opening
 from language_processor import LANGUAGES, LanguageProcessor, SpokenText
+from models.movement_track import MovementSettings
 from models.phonemes import BILABIALS, STEPS_PER_SECOND, VOWELS, Phoneme, lip_closure
 from pipeline import LipSyncPipeline
 from pipeline.options import Options
@@ -180,7 +181,8 @@ class Evaluation:
         settings, resting = self._config.inference, RESTING_OPENING_PX
         track = self._model.hear_lazily(load_audio(saying.audio, SAMPLE_RATE), saying.phonemes)
         times = np.arange(int(len(track) / STEPS_PER_SECOND * FPS)) / FPS
-        shape = self._model.predict_shape(track, times, resting)
+        moving = MovementSettings(settings.seed, settings.movement_temperature, settings.movement_steps)
+        shape = self._model.movement(track, resting, moving).shapes(times)
         gaps = resting + settings.mouth_gain * shape @ self._opening
         amount = settings.lip_closing * lip_closure(track.phonemes, times, settings.lip_closing_s)
         gaps -= amount * np.maximum(0.0, gaps - CLOSED_PART * resting)
@@ -208,7 +210,8 @@ class Evaluation:
     def _zero(self, video: Path) -> float:
         """The mesh's gap between the inner lips where a person's lips are pressed, window px."""
         if video not in self._zeros:
-            resting = self._model.mouth_shape.neutral(look(video, self._config).points).mouth
+            seen = look(video, self._config)
+            resting = self._model.mouth_shape.neutral(seen.points, seen.pose).mouth
             self._zeros[video] = CLOSED_PART * float(mouth_opening(resting[None])[0])
         return self._zeros[video]
 

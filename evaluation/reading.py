@@ -72,6 +72,7 @@ class Reading:
         first: number of the first frame in the video.
         windows: uint8 RGB (T, 160, 160, 3), cut where the real video's mouth window is.
         points: (T, 468, 2) its own mesh in window px, smoothed as in training.
+        pose: (T, 3) yaw, pitch and roll, degrees, smoothed.
         early, late: uint8 RGB (CHIPS, 150, 150, 3), face chips from the first and the second half.
         public: uint8 BGR (T, 224, 224, 3), the public SyncNet's crop; empty unless asked for.
         lost: in how many frames no face was found (the mesh before it is taken).
@@ -80,6 +81,7 @@ class Reading:
     first: int
     windows: np.ndarray
     points: np.ndarray
+    pose: np.ndarray
     early: np.ndarray
     late: np.ndarray
     public: np.ndarray
@@ -91,7 +93,11 @@ class Reading:
     def cut(self, frames: int) -> Reading:
         """Only the first frames."""
         return replace(
-            self, windows=self.windows[:frames], points=self.points[:frames], public=self.public[:frames]
+            self,
+            windows=self.windows[:frames],
+            points=self.points[:frames],
+            pose=self.pose[:frames],
+            public=self.public[:frames],
         )
 
 
@@ -129,7 +135,7 @@ def look(video: Path, config: Config) -> Reading:
         raise InputError(f"{video.name} shows no usable face for {MIN_FRAMES} frames on end; leave it out.")
     seen = align_track(best, len(best.points))
     nothing = np.empty((0, 0, 0, 3), np.uint8)
-    return Reading(best.first, np.stack([*seen.windows()]), seen.points, nothing, nothing, nothing, lost=0)
+    return Reading(best.first, np.stack([*seen.windows()]), seen.points, seen.pose, nothing, nothing, nothing, lost=0)
 
 
 def _without_pictures(faces: Iterable[FaceFrame]) -> Iterator[FaceFrame]:
@@ -168,10 +174,10 @@ def read(video: Path, place: Place, config: Config, public: bool = False) -> Rea
                 chips[index] = face_chip(image, place.meshes[index])
             if public:
                 crops.append(_public_crop(image, boxes[index]))
-    points, lost = _window_points(meshes, video)
+    (points, pose), lost = _window_points(meshes, video)
     early, late = ([chips[i] for i in half if i in chips] for half in (wanted[:CHIPS], wanted[CHIPS:]))
     return Reading(
-        place.first, np.stack(windows), points, np.array(early), np.array(late or early), np.array(crops), lost
+        place.first, np.stack(windows), points, pose, np.array(early), np.array(late or early), np.array(crops), lost
     )
 
 
@@ -183,8 +189,10 @@ def scaled_to(frames: Iterable[Frame25], size: tuple[int, int]) -> Iterator[Fram
         yield frame
 
 
-def _window_points(meshes: list[np.ndarray | None], video: Path) -> tuple[np.ndarray, int]:
-    """Smoothed meshes (T, 468, 2) in window px, and how many were missing."""
+def _window_points(
+    meshes: list[np.ndarray | None], video: Path
+) -> tuple[tuple[np.ndarray, np.ndarray], int]:
+    """Smoothed meshes (T, 468, 2) in window px and poses (T, 3) in degrees, and how many were missing."""
     if len(meshes) < MIN_FRAMES:
         raise InputError(f"{video.name} has less than {MIN_FRAMES} frames of the real video's face; leave it out.")
     lost = sum(mesh is None for mesh in meshes)
@@ -195,7 +203,8 @@ def _window_points(meshes: list[np.ndarray | None], video: Path) -> tuple[np.nda
     for mesh in meshes:
         last = last if mesh is None else mesh
         filled.append(last)
-    return align_track(FaceTrack(0, [], filled), len(filled)).points, lost
+    seen = align_track(FaceTrack(0, [], filled), len(filled))
+    return (seen.points, seen.pose), lost
 
 
 def _chip_frames(frames: int) -> list[int]:

@@ -46,11 +46,13 @@ class Footage:
         first: number of the first frame, counted from the start of the video.
         windows: uint8 RGB (T, 160, 160, 3), mouth windows.
         points: float32 (T, 468, 2), the meshes in window px.
+        pose: float32 (T, 3), yaw, pitch and roll, degrees.
     """
 
     first: int
     windows: np.ndarray
     points: np.ndarray
+    pose: np.ndarray
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -75,8 +77,8 @@ def collect_footage(mouths: Iterable[MouthFrame], shortest: int) -> Iterator[Foo
 
 def _joined(run: list[MouthFrame], shortest: int) -> Iterator[Footage]:
     if len(run) >= max(shortest, 1):
-        windows, points = np.stack([m.window for m in run]), np.stack([m.points for m in run])
-        yield Footage(round(run[0].time * FPS), windows, points)
+        windows, points, pose = (np.stack([getattr(m, name) for m in run]) for name in ("window", "points", "pose"))
+        yield Footage(round(run[0].time * FPS), windows, points, pose)
 
 
 def spread_parts(duration: float | None, wanted: float, length: float) -> list[tuple[float, float]]:

@@ -1,40 +1,49 @@
 """Mouth shape as ten numbers: lips and jaw of the aligned mesh, relative to the person's resting mouth and head pose.
 
 The speech part of the model predicts these coefficients, the generator draws what they say. For a frame, the *base* is
-where lips and jaw would lie if the person's median mouth were seen at this frame's head pose; a linear map from points
-that do not move with speech gives the pose's share. What is left is speech and expression; its principal components are
-the coefficients.
+where lips and jaw would lie if the person's closed mouth were seen at this frame's head pose; a linear map from the
+three angles of the head gives the pose's share. What is left is speech and expression; its principal components are the
+coefficients.
+
+The angles are smoothed in time, and turning the head never opens the base's lips: in a learned mesh every point, also
+those of nose and eyes, follows the jaw a little, and a map from such points copies half of the old mouth's movement
+into the base.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from faces.alignment import JAW, LIPS_INNER, LIPS_OUTER, STABLE
+from faces.alignment import JAW, LIPS_INNER, LIPS_OUTER
 from faces.window import WINDOW_SIZE
 
 SHAPE_POINTS = LIPS_OUTER + LIPS_INNER + JAW
 NUM_POINTS = len(SHAPE_POINTS)
 SKETCH_SIZE = 40
-RESTING_OPENING_PX = 4.3  # gap of the mesh's inner lips; a quarter of 83 people's median mouths are below it
-CLOSED_PART = 0.3  # gap of pressed lips in parts of the resting mouth's: 1st percentile of the median of 83 people
+CLOSED_SHARE = 0.1  # of a person's frames, those with the smallest gap, show the mouth at rest
+RESTING_OPENING_PX = 3.7  # gap of the mesh's inner lips at rest: mean of 17 people
+CLOSED_PART = 0.75  # gap of pressed lips in parts of the resting mouth's
+ANGLE_UNIT_DEG = 10.0  # of the pose map
 _SUBPIXEL_BITS = 4  # cv2.fillPoly takes fixed-point coordinates; 1/16 px keeps small openings
 _OUTER = slice(0, len(LIPS_OUTER))
 _INNER = slice(_OUTER.stop, _OUTER.stop + len(LIPS_INNER))
 _JAW = slice(_INNER.stop, NUM_POINTS)
 _UPPER_INNER = [_INNER.start + i for i in (4, 5, 6)]
 _LOWER_INNER = [_INNER.start + i for i in (16, 15, 14)]
+_UPPER_PAIRED = [_INNER.start + i for i in range(1, 10)]  # inner lips from corner to corner, and what lies below them
+_LOWER_PAIRED = [_INNER.start + i for i in range(19, 10, -1)]
 
 
 @dataclass(frozen=True)
 class Neutral:
-    """A person's resting mouth: median lip and jaw points (P, 2) and median pose points (S, 2), window px."""
+    """A person's resting mouth: lip and jaw points (P, 2), window px, and yaw, pitch and roll (3,) there, degrees."""
 
     mouth: np.ndarray
     pose: np.ndarray
@@ -45,7 +54,7 @@ class MouthShape:
     """Linear model of mouth shapes.
 
     Attributes:
-        pose_map: (S*2, P*2) pose points' displacement -> lip and jaw displacement.
+        pose_map: (3, P*2) displacement of lips and jaw in window px per 10 degrees of yaw, pitch and roll.
         components: (K, P*2) principal directions in window px per unit coefficient.
     """
 
@@ -55,6 +64,17 @@ class MouthShape:
     @property
     def num_coefficients(self) -> int:
         return self.components.shape[0]
+
+    @cached_property
+    def opening_move(self) -> np.ndarray:
+        """How lips and jaw move (P, 2) on average where the gap between the lips grows by a pixel.
+
+        That is the regression of the points on the gap; coefficients have variance one and are independent. The first
+        component alone would not do: it may be what the pose of the head left.
+        """
+        moves = self.components.reshape(-1, NUM_POINTS, 2)
+        gap = mouth_opening(moves)
+        return np.einsum("k,kpc->pc", gap, moves) / np.square(gap).sum()
 
     @classmethod
     def load(cls, folder: Path) -> MouthShape:
@@ -69,58 +89,78 @@ class MouthShape:
         expected = (config["num_coefficients"], config["num_points"] * 2)
         if tensors["components"].shape != expected:
             raise ValueError(f"{folder}: components are {tensors['components'].shape}, config says {expected}.")
+        if tensors["pose_map"].shape != (3, expected[1]):
+            raise ValueError(f"{folder}: the pose map is {tensors['pose_map'].shape}, {(3, expected[1])} is needed.")
         return cls(tensors["pose_map"], tensors["components"])
 
     def save(self, folder: Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
-        config = {"num_coefficients": self.num_coefficients, "num_points": NUM_POINTS, "num_pose_points": len(STABLE)}
+        config = {"num_coefficients": self.num_coefficients, "num_points": NUM_POINTS}
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         tensors = {"pose_map": self.pose_map.astype(np.float32), "components": self.components.astype(np.float32)}
         save_file(tensors, folder / "model.safetensors")
 
     @classmethod
-    def fit(cls, people: list[np.ndarray], num_coefficients: int = 10, ridge: float = 50.0) -> MouthShape:
-        """Learn the pose map and the components from meshes in window px, one (T, 468, 2) array per person.
+    def fit(
+        cls, people: list[tuple[np.ndarray, np.ndarray]], num_coefficients: int = 10, ridge: float = 0.01
+    ) -> MouthShape:
+        """Learn the pose map and the components.
 
-        Each person weighs the same, however many frames there are.
+        Each person weighs the same, however many frames there are. The pose map is fitted together with the opening,
+        the width and the height of the mouth, so that it does not stand for them where somebody nods while speaking.
+
+        Args:
+            people: of each person meshes (T, 468, 2) in window px and poses (T, 3) in degrees.
+            num_coefficients: numbers of a mouth shape.
+            ridge: pull of the pose map towards zero.
         """
-        centred = [_centred(points) for points in people]
-        weights = np.concatenate([np.full(len(pose), 1.0 / len(pose)) for pose, _ in centred])[:, None]
-        pose = np.concatenate([pose for pose, _ in centred]).astype(np.float64)
-        mouth = np.concatenate([mouth for _, mouth in centred]).astype(np.float64)
-        scale = len(people) / weights.sum()
-        gram = (pose * weights).T @ pose * scale + ridge / 100.0 * np.eye(pose.shape[1])
-        pose_map = np.linalg.solve(gram, (pose * weights).T @ mouth * scale)
-        rest = (mouth - pose @ pose_map) * np.sqrt(weights / weights.sum())
+        weights = np.concatenate([np.full(len(points), 1.0 / len(points)) for points, _ in people])[:, None]
+        weights *= len(weights) / weights.sum()
+        turned, moved, said = (np.concatenate(x) for x in zip(*(_from_rest(*one) for one in people), strict=True))
+        known = np.concatenate([turned, said], axis=1)
+        gram = (known * weights).T @ known / len(known) + ridge * np.eye(known.shape[1])
+        pose_map = _paired(np.linalg.solve(gram, (known * weights).T @ moved / len(known))[:3])
+        rest = moved - turned @ pose_map
+        rest = (rest - (rest * weights).mean(0)) * np.sqrt(weights / weights.sum())
         _, singular, directions = np.linalg.svd(rest, full_matrices=False)
         components = singular[:num_coefficients, None] * directions[:num_coefficients]
         components *= _opening_sign(components)[:, None]
         return cls(pose_map.astype(np.float32), components.astype(np.float32))
 
-    def neutral(self, points: np.ndarray) -> Neutral:
-        """The resting mouth of a person: the median over frames. ``points``: (T, 468, 2) window px."""
-        return Neutral(np.median(points[:, SHAPE_POINTS], axis=0), np.median(points[:, STABLE], axis=0))
+    @staticmethod
+    def neutral(points: np.ndarray, pose: np.ndarray) -> Neutral:
+        """The resting mouth of a person: the median of the tenth of the frames in which the lips are closest.
+
+        Args:
+            points: (T, 468, 2) window px.
+            pose: (T, 3) yaw, pitch and roll, degrees.
+        """
+        opening = mouth_opening(points[:, SHAPE_POINTS])
+        closed = np.argsort(opening, kind="stable")[: max(1, round(CLOSED_SHARE * len(points)))]
+        return Neutral(np.median(points[closed][:, SHAPE_POINTS], axis=0), np.median(pose[closed], axis=0))
 
     def rested(self, neutral: Neutral) -> Neutral:
         """A neutral mouth that is no further open than resting mouths are.
 
-        For pictures in which nobody speaks: the median of a still smile is the smile. The lower lip and the jaw follow
-        the first component, which opens and closes the mouth.
+        For pictures in which nobody speaks: a still smile is never closed. Lips and jaw move as they do when
+        people open and close their mouths.
         """
         excess = float(mouth_opening(neutral.mouth[None])[0]) - RESTING_OPENING_PX
-        closing = self.components[0].reshape(NUM_POINTS, 2)
-        amount = max(0.0, excess) / float(mouth_opening(closing[None])[0])
-        return Neutral((neutral.mouth - amount * closing).astype(neutral.mouth.dtype), neutral.pose)
+        return Neutral((neutral.mouth - max(0.0, excess) * self.opening_move).astype(neutral.mouth.dtype), neutral.pose)
 
-    def base(self, neutral: Neutral, points: np.ndarray) -> np.ndarray:
-        """Where the resting mouth lies at each frame's head pose. ``points``: (T, 468, 2) -> (T, P, 2) window px."""
-        turned = (points[:, STABLE] - neutral.pose).reshape(len(points), -1) @ self.pose_map
+    def base(self, neutral: Neutral, pose: np.ndarray) -> np.ndarray:
+        """Where the resting mouth lies at each frame's head pose (T, 3), degrees -> (T, P, 2) window px."""
+        turned = (pose - neutral.pose) / ANGLE_UNIT_DEG @ self.pose_map
         return (neutral.mouth + turned.reshape(-1, NUM_POINTS, 2)).astype(np.float32)
 
     def encode(self, points: np.ndarray, base: np.ndarray) -> np.ndarray:
         """Coefficients (T, K), about unit variance, of meshes (T, 468, 2) relative to ``base`` (T, P, 2)."""
-        offset = (points[:, SHAPE_POINTS] - base).reshape(len(points), -1)
+        return self.encode_lips(points[:, SHAPE_POINTS], base)
+
+    def encode_lips(self, points: np.ndarray, base: np.ndarray) -> np.ndarray:
+        """The same of lips and jaw (T, P, 2) alone."""
+        offset = (points - base).reshape(len(points), -1)
         return (offset @ (self.components / (self.components**2).sum(1, keepdims=True)).T).astype(np.float32)
 
     def decode(self, coefficients: np.ndarray, base: np.ndarray) -> np.ndarray:
@@ -135,15 +175,13 @@ class MouthShape:
             base: the resting mouth at the same frames.
 
         Returns:
-            The points, where the gap is smaller than that of closed lips opened again along the first component.
+            The points, where the gap is smaller than that of closed lips opened again as people open them.
         """
         missing = np.maximum(0.0, CLOSED_PART * mouth_opening(base) - mouth_opening(points))
-        opening = self.components[0].reshape(NUM_POINTS, 2)
-        amount = missing / float(mouth_opening(opening[None])[0])
-        return (points + amount[:, None, None] * opening).astype(points.dtype)
+        return (points + missing[:, None, None] * self.opening_move).astype(points.dtype)
 
     def closed(self, points: np.ndarray, base: np.ndarray, amount: np.ndarray) -> np.ndarray:
-        """Close the lips along the first component, as far as pressed lips are closed.
+        """Close the lips as people close them, as far as pressed lips are closed.
 
         Args:
             points: lips and jaw (T, P, 2), window px.
@@ -154,9 +192,7 @@ class MouthShape:
             The points; lips that are closed already stay as they are.
         """
         excess = np.maximum(0.0, mouth_opening(points) - CLOSED_PART * mouth_opening(base))
-        opening = self.components[0].reshape(NUM_POINTS, 2)
-        moved = amount * excess / float(mouth_opening(opening[None])[0])
-        return (points - moved[:, None, None] * opening).astype(points.dtype)
+        return (points - (amount * excess)[:, None, None] * self.opening_move).astype(points.dtype)
 
     @staticmethod
     def sketch(shape: np.ndarray) -> np.ndarray:
@@ -172,12 +208,22 @@ class MouthShape:
         return np.stack([_draw(points) for points in shape])
 
 
-def _centred(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    pose, mouth = points[:, STABLE].astype(np.float32), points[:, SHAPE_POINTS].astype(np.float32)
-    return (
-        (pose - np.median(pose, 0)).reshape(len(points), -1),
-        (mouth - np.median(mouth, 0)).reshape(len(points), -1),
-    )
+def _from_rest(points: np.ndarray, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of one person: turn of the head (T, 3), movement of lips and jaw (T, P*2), and what they say (T, 3)."""
+    neutral, mouth = MouthShape.neutral(points, pose), points[:, SHAPE_POINTS].astype(np.float64)
+    width = np.linalg.norm(mouth[:, len(LIPS_OUTER) // 2] - mouth[:, 0], axis=1)
+    height = mouth[:, len(LIPS_OUTER) * 3 // 4, 1] - mouth[:, len(LIPS_OUTER) // 4, 1]
+    said = np.stack([mouth_opening(mouth), width, height], axis=1)
+    moved = (mouth - neutral.mouth).reshape(len(points), -1)
+    return (pose - neutral.pose) / ANGLE_UNIT_DEG, moved, said - np.median(said, axis=0)
+
+
+def _paired(pose_map: np.ndarray) -> np.ndarray:
+    """A pose map (3, P*2) that moves closed inner lips together."""
+    moves = pose_map.reshape(len(pose_map), NUM_POINTS, 2).copy()
+    together = (moves[:, _UPPER_PAIRED] + moves[:, _LOWER_PAIRED]) / 2
+    moves[:, _UPPER_PAIRED] = moves[:, _LOWER_PAIRED] = together
+    return moves.reshape(len(pose_map), -1)
 
 
 def _opening_sign(components: np.ndarray) -> np.ndarray:

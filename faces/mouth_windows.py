@@ -36,7 +36,7 @@ class MouthFrame:
         window: uint8 RGB (H, W, 3), in the geometry that was asked for.
         matrix: float32 (2, 3), frame px -> window px, smoothed.
         points: float32 (468, 2), the mesh in window px, smoothed.
-        yaw: degrees.
+        pose: float32 (3,), yaw, pitch and roll in degrees, smoothed.
         fade: 0..1, opacity of a new mouth in this frame.
         kept: what an engine keeps of this frame for itself, see `engines.base.Painter`.
     """
@@ -49,7 +49,7 @@ class MouthFrame:
     window: np.ndarray | None = None
     matrix: np.ndarray | None = None
     points: np.ndarray | None = None
-    yaw: float = 0.0
+    pose: np.ndarray | None = None
     fade: float = 1.0
     kept: Any = None
 
@@ -60,6 +60,7 @@ class _Measured:
 
     result: MouthFrame
     mesh: np.ndarray
+    pose: np.ndarray
     matrix: np.ndarray  # image px -> px of the geometry's plane
     crop: np.ndarray
     corner: tuple[int, int]
@@ -140,9 +141,9 @@ def _measure(face: FaceFrame, result: MouthFrame, geometry: Geometry) -> _Measur
     limit = np.array(picture.shape[::-1])
     x0, y0 = np.clip(np.floor(seen.min(0)).astype(int), 0, limit - 1)
     x1, y1 = np.clip(np.ceil(seen.max(0)).astype(int), (x0 + 1, y0 + 1), limit)
-    result.yaw = head_pose(face.points)[0]
     crop = picture.part(int(x0), int(y0), int(x1), int(y1)).copy()
-    return _Measured(result, face.points, matrix, crop, (int(x0), int(y0)))
+    pose = np.array(head_pose(face.points), np.float32)
+    return _Measured(result, face.points, pose, matrix, crop, (int(x0), int(y0)))
 
 
 def _window(run: deque[_Measured], index: int, geometry: Geometry) -> MouthFrame:
@@ -151,6 +152,7 @@ def _window(run: deque[_Measured], index: int, geometry: Geometry) -> MouthFrame
     near = [m for m in run if abs(m.result.time - item.result.time) <= geometry.reach_s + _POINT_REACH_S]
     times = np.array([m.result.time for m in near])
     matrices = geometry.smooth(np.stack([m.matrix for m in near]), times)
+    poses = smooth_in_time(np.stack([m.pose for m in near]), times)
     close = np.flatnonzero(np.abs(times - item.result.time) <= _POINT_REACH_S)
     points = np.stack([geometry.to_window(near[i].mesh, matrices[i]) for i in close])
     here = next(i for i, m in enumerate(near) if m is item)
@@ -159,6 +161,6 @@ def _window(run: deque[_Measured], index: int, geometry: Geometry) -> MouthFrame
     in_crop = matrix.copy()
     in_crop[:, 2] += matrix[:, :2] @ np.array(item.corner, matrix.dtype)
     result.window = geometry.warp(item.crop, in_crop)
-    result.matrix = geometry.window_matrix(matrix)
+    result.matrix, result.pose = geometry.window_matrix(matrix), poses[here]
     result.points = smooth[int(np.flatnonzero(close == here)[0])].astype(np.float32)
     return result

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from faces.alignment import LIPS_INNER
+from faces.bank import Mouth, MouthBank, mouth_of
 from faces.mouth_shape import SHAPE_POINTS, MouthShape, Neutral
 from faces.mouth_windows import MouthFrame
 
@@ -30,15 +31,13 @@ class Person:
 
     Attributes:
         neutral: the resting mouth.
-        references: uint8 RGB (R, 160, 160, 3), mouth windows with the mouth closed to open.
-        points: float32 (R, P, 2), their lips and jaw, window px.
-        shapes: float32 (R, K), their mouth shapes.
+        bank: pictures of the mouth, of all shapes that were seen.
+        faces: a few of them that show the person well, with the mouth closed to open.
     """
 
     neutral: Neutral
-    references: np.ndarray
-    points: np.ndarray
-    shapes: np.ndarray
+    bank: MouthBank
+    faces: tuple[Mouth, ...]
 
 
 def with_person(
@@ -109,22 +108,30 @@ def _introduce(held: list[MouthFrame], meet: Meet[Known]) -> tuple[Known | None,
     return person, [(frame, None if frame.reason else person) for frame in held]
 
 
-def meet_person(frames: Sequence[MouthFrame], shape: MouthShape, references: int) -> Person:
+def meet_person(frames: Sequence[MouthFrame], shape: MouthShape, faces: int, size: int) -> Person:
     """What is known of the person in frames with a window.
 
     Args:
         frames: of one shot, with windows as in `faces.window`.
         shape: finds the resting mouth.
-        references: how many pictures of the person to keep.
+        faces: how many pictures that show the person well.
+        size: how many mouths are kept at most.
     """
-    seen = np.stack([frame.points for frame in frames])
-    neutral = shape.neutral(seen)
+    seen, pose = (np.stack([getattr(frame, name) for frame in frames]) for name in ("points", "pose"))
+    neutral = shape.neutral(seen, pose)
     if not is_speaking(seen):
         neutral = shape.rested(neutral)
-    chosen = pick_references(frames, references)
-    points = np.stack([frame.points for frame in chosen])
-    shapes = shape.encode(points, shape.base(neutral, points))
-    return Person(neutral, np.stack([frame.window for frame in chosen]), points[:, SHAPE_POINTS], shapes)
+    chosen = mouths_of(pick_references(frames, faces), neutral, shape)
+    return Person(neutral, MouthBank.of(mouths_of(frames, neutral, shape), size), tuple(chosen))
+
+
+def mouths_of(frames: Sequence[MouthFrame], neutral: Neutral, shape: MouthShape) -> list[Mouth]:
+    """The mouths of frames of a person, as a bank keeps them."""
+    seen, pose = (np.stack([getattr(frame, name) for frame in frames]) for name in ("points", "pose"))
+    points, base = seen[:, SHAPE_POINTS], shape.base(neutral, pose)
+    windows = [frame.window for frame in frames]
+    known = (windows, points, points - base, shape.encode_lips(points, base), pose)
+    return [mouth_of(*one) for one in zip(*known, strict=True)]
 
 
 def is_speaking(points: np.ndarray) -> bool:
@@ -151,4 +158,4 @@ def _worth(frame: MouthFrame) -> float:
     """How good a reference the frame is: sharpness (deviation of the Laplacian), less for a turned head."""
     grey = cv2.cvtColor(frame.window[_MOUTH], cv2.COLOR_RGB2GRAY)
     sharpness = float(cv2.Laplacian(grey, cv2.CV_32F).std())
-    return sharpness / (1.0 + abs(frame.yaw) / _YAW_WORTH_DEG)
+    return sharpness / (1.0 + abs(float(frame.pose[0])) / _YAW_WORTH_DEG)

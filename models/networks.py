@@ -23,7 +23,7 @@ class Networks(Protocol):
         ...
 
     def difference(self, stacked: torch.Tensor, timestep: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """What the U-Net draws: input (B, 45, F, 20, 20), timestep (B,), tokens (B * F, L, D) -> (B, 16, F, 20, 20)."""
+        """What the U-Net draws: input (B, 44, F, 12, 12), timestep (B,), tokens (B * F, L, D) -> (B, 16, F, 12, 12)."""
         ...
 
 

@@ -35,10 +35,10 @@ from utils.helpers import atomic_path
 from utils.user_cache import user_cache
 
 FRAMES_AT_ONCE = 4  # frames that the autoencoder takes in one call
-_PICTURE = 160  # px, the mouth window
+_PICTURE = 96  # px of the side of what the generator draws
 _NOISE_PICTURES = 8
 _HEADROOM = 1.3  # how far beyond the measured range a value may lie before it is cut off
-_VERSION = 1  # of this file's way to make networks; part of the names in the cache
+_VERSION = 2  # of this file's way to make networks; part of the names in the cache
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -50,7 +50,6 @@ class OpenVinoNetworks:
         unet: the same of the generator.
         unet_inputs: channels of its input, tokens of a frame, width of a token.
         window: frames that the U-Net takes at once; shorter windows are filled up.
-        decoded_cells: rows and columns of the latents that are decoded.
         threads: CPU threads of one network.
         keep: store what was made in the cache.
     """
@@ -61,7 +60,6 @@ class OpenVinoNetworks:
         unet: nn.Module,
         unet_inputs: tuple[int, int, int],
         window: int,
-        decoded_cells: tuple[int, int],
         threads: int = 1,
         keep: bool = True,
     ):
@@ -75,8 +73,8 @@ class OpenVinoNetworks:
             "encode": (autoencoder, lambda: _coder(autoencoder.encode, autoencoder, _noise_pictures()), [picture]),
             "decode": (
                 autoencoder,
-                lambda: _coder(autoencoder.decode, autoencoder, _noise_latents(autoencoder, decoded_cells)),
-                [(FRAMES_AT_ONCE, latents, *decoded_cells)],
+                lambda: _coder(autoencoder.decode, autoencoder, _noise_latents(autoencoder)),
+                [(FRAMES_AT_ONCE, latents, side, side)],
             ),
             "unet": (unet, lambda: _converted(_First(unet), [torch.zeros(shape) for shape in shapes]), shapes),
         }
@@ -270,7 +268,7 @@ def _ranges(
 
 @cache
 def _noise_pictures() -> torch.Tensor:
-    """Pictures (N, 3, 160, 160) in [-1, 1] of coloured noise whose spectrum falls like that of photographs."""
+    """Pictures (N, 3, 96, 96) in [-1, 1] of coloured noise whose spectrum falls like that of photographs."""
     random = np.random.default_rng(0)
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(_PICTURE), np.fft.rfftfreq(_PICTURE), indexing="ij"))
     frequency[0, 0] = 1.0
@@ -283,7 +281,7 @@ def _noise_pictures() -> torch.Tensor:
     return torch.from_numpy(np.clip(contrast * mixed + brightness, -1, 1).astype(np.float32))
 
 
-def _noise_latents(autoencoder: MouthAutoencoder, cells: tuple[int, int]) -> torch.Tensor:
-    """Latents (N, 16, rows, columns) of the same pictures."""
+def _noise_latents(autoencoder: MouthAutoencoder) -> torch.Tensor:
+    """Latents (N, 16, 12, 12) of the same pictures."""
     with torch.no_grad():
-        return autoencoder.encode(_noise_pictures())[:, :, : cells[0], : cells[1]].contiguous()
+        return autoencoder.encode(_noise_pictures())

@@ -8,7 +8,7 @@ import torch
 
 from models.fusion import SpeechFusion
 from models.library import ConfigMixin, ModelMixin, register_to_config
-from models.temporal_encoder import STEP_RATE, TemporalEncoder
+from models.temporal_encoder import STEP_RATE, TemporalEncoder, read_at
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,13 @@ class SpeechContext:
         tokens: (B, F, L, D), what the generator's frames attend to.
         shape: (B, F, K), predicted mouth shape in standard deviations.
         gate: (B, T), weight of the sound against the phonemes, 1 = sound only.
+        activity: (B, F), chance that somebody speaks, in [0, 1].
     """
 
     tokens: torch.Tensor
     shape: torch.Tensor
     gate: torch.Tensor
+    activity: torch.Tensor
 
 
 class SpeechModel(ModelMixin, ConfigMixin):
@@ -96,4 +98,5 @@ class SpeechModel(ModelMixin, ConfigMixin):
         """
         fused, gate = self.fusion(speech, phonemes, has_speech, has_phonemes, activity)
         tokens, shape = self.temporal(fused, times, resting)
-        return SpeechContext(tokens, shape * self.shape_gain, gate)
+        speaks = torch.ones_like(gate) if activity is None else activity
+        return SpeechContext(tokens, shape * self.shape_gain, gate, read_at(speaks[..., None], times)[..., 0])

@@ -100,10 +100,11 @@ def person_with_habits(model: LipSyncModel, samples: np.ndarray, offset: int = 0
     shape = model.predict_shape(heard, times, 5.0) + amount * 0.3 * habit
     points = np.full((frames, 468, 2), 80.0, np.float32)
     points[:, STABLE] = TEMPLATE[:, :2] - (48, 88)
+    pose = np.zeros((frames, 3), np.float32)
     base = 80 + 20 * np.random.default_rng(4).normal(size=(len(SHAPE_POINTS), 2))
     points[:, SHAPE_POINTS] = model.mouth_shape.decode(shape.astype(np.float32), np.float32(base)[None])
     windows = np.random.default_rng(5).integers(0, 255, (frames, 160, 160, 3), dtype=np.uint8)
-    return Footage(0, windows, points)
+    return Footage(0, windows, points, pose)
 
 
 def plenty() -> Budget:
@@ -124,9 +125,8 @@ def test_a_habit_of_the_person_is_learnt_and_the_model_stays(
 
     other = films.speech_like(4.0, 16000, seed=2)  # words that were not learnt from
     true, heard, times = person_with_habits(model, other), model.hear(other), np.arange(100) / FPS
-    shown = model.mouth_shape.encode(
-        true.points, model.mouth_shape.base(model.mouth_shape.neutral(true.points), true.points)
-    )
+    neutral = model.mouth_shape.neutral(true.points, true.pose)
+    shown = model.mouth_shape.encode(true.points, model.mouth_shape.base(neutral, true.pose))
     error = [np.std(m.predict_shape(heard, times, 5.0) - shown, axis=0).mean() for m in (model, adapted.model)]
     assert error[1] < 0.8 * error[0]
 
@@ -192,7 +192,7 @@ def test_the_offset_of_scattered_windows_is_found(weights: Path, monkeypatch: py
     for first in (20, 90):
         windows = np.zeros((40, 160, 160, 3), np.uint8)
         windows += np.arange(first, first + 40, dtype=np.uint8)[:, None, None, None]
-        stretches.append(Footage(first, windows, np.zeros((40, 468, 2), np.float32)))
+        stretches.append(Footage(first, windows, np.zeros((40, 468, 2), np.float32), np.zeros((40, 3), np.float32)))
     found = Judge(network, encoder).sync(Lesson(stretches, np.zeros(128000), [20, 90]), 30, plenty())
     assert found.offset == 3 and found.distance < 1e-3 and found.confidence > 1
 
@@ -215,7 +215,8 @@ def test_windows_that_check_are_never_learnt_from(model: LipSyncModel) -> None:
     assert len(lessons.left_out) == 3 and len(left_out) == 24
     random = np.random.default_rng(0)
     for _ in range(8):
-        window, conditions = lessons.draw(random)
+        window, drafts, conditions = lessons.draw(random)
+        assert len(drafts) == 16
         first = int(np.argmin(np.abs(pictures.astype(int) - window[0]).mean((1, 2, 3))))
         assert np.array_equal(window, pictures[first : first + 16])
         assert not left_out & set(range(first, first + 16))

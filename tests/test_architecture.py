@@ -185,7 +185,7 @@ PLANTED = [
     ("utils/new.py", "from pipeline.options import Options", "utils must not import pipeline"),
     ("utils/new.py", "import faces.alignment", "a circle: "),
     ("data/new.py", "from training.speech import SpeechStage", "data must not import training"),
-    ("pipeline/new.py", "from latent_diffusion import pixel_mask", "must not know the generator latent_diffusion"),
+    ("pipeline/new.py", "from latent_diffusion import rim_mask", "must not know the generator latent_diffusion"),
     ("pipeline/new.py", "from engines.lite.engine import Lite", "must not know the generator engines.lite.engine"),
     ("pipeline/new.py", "from engines import lite", "must not know the generator engines.lite"),
     ("serving/http/new.py", "from serving.page.page import Page", "serving.http must not import serving.page"),

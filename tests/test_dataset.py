@@ -78,9 +78,10 @@ def test_no_usable_clip_is_named(tmp_path: Path) -> None:
 def test_a_sample_has_sizes_and_ranges(dataset: ClipDataset) -> None:
     batch = StepBatches(dataset.draw, batch_size=2, seed=1)[0]
     assert batch["frames"].shape == (2, 16, 3, 160, 160)
-    assert batch["references"].shape == (2, 3, 3, 160, 160)
+    assert batch["references"].shape == (2, 3, 160, 160, 3)
     assert batch["shape"].shape == (2, 16, 10) and batch["reference_shapes"].shape == (2, 3, 10)
     assert batch["base"].shape[:2] == (2, 16) and batch["reference_points"].shape[:2] == (2, 3)
+    assert batch["skin"].shape == (2, 16, 160, 160, 3)
     assert batch["frames"].min() >= -1 and 0.1 < batch["frames"].max() <= 1
     assert len(batch["person"]) == 2
 

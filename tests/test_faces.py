@@ -134,24 +134,24 @@ def shapes(portrait_points):
         video = np.tile(points, (frames, 1, 1))
         video[:, :, 1] += nod[:, None]
         video[:, lower, 1] += opening[:, None]
-        return video, opening
+        return video, np.stack([nod * 0, nod, nod * 0], axis=1), opening
 
     people = [person(300), person(100)]
-    return MouthShape.fit([video for video, _ in people], 3), people
+    return MouthShape.fit([(video, pose) for video, pose, _ in people], 3), people
 
 
 def test_coefficients_tell_the_opening_and_not_the_nod(shapes):
     shape, people = shapes
-    video, opening = people[0]
-    coefficients = shape.encode(video, shape.base(shape.neutral(video), video))
+    video, pose, opening = people[0]
+    coefficients = shape.encode(video, shape.base(shape.neutral(video, pose), pose))
     assert np.corrcoef(coefficients[:, 0], opening)[0, 1] > 0.98
     assert 0.3 < coefficients[:, 0].std() < 3
 
 
 def test_decode_inverts_encode(shapes):
     shape, people = shapes
-    video, _ = people[1]
-    base = shape.base(shape.neutral(video), video)
+    video, pose, _ = people[1]
+    base = shape.base(shape.neutral(video, pose), pose)
     points = shape.decode(shape.encode(video, base), base)
     assert points.shape == (100, NUM_POINTS, 2)
     assert np.abs(points - video[:, SHAPE_POINTS]).mean() < 0.5
@@ -167,8 +167,8 @@ def test_mouth_shape_survives_saving(shapes, tmp_path):
 
 def test_sketch_shows_the_opening(shapes):
     shape, people = shapes
-    video, _ = people[0]
-    base = shape.base(shape.neutral(video), video)[:2]
+    video, pose, _ = people[0]
+    base = shape.base(shape.neutral(video, pose), pose)[:2]
     points = shape.decode(np.array([[0, 0, 0], [4, 0, 0]], np.float32), base)
     closed, opened = MouthShape.sketch(points).astype(int)
     assert mouth_opening(points)[1] > mouth_opening(points)[0] + 3
@@ -178,7 +178,7 @@ def test_sketch_shows_the_opening(shapes):
 
 def test_resting_mouth_closes_a_smile_and_leaves_a_closed_mouth(shapes):
     shape, people = shapes
-    neutral = shape.neutral(people[0][0])
+    neutral = shape.neutral(*people[0][:2])
     wide = Neutral(neutral.mouth + 4 * shape.components[0].reshape(NUM_POINTS, 2), neutral.pose)
     before, after = (mouth_opening(n.mouth[None])[0] for n in (wide, shape.rested(wide)))
     assert before > RESTING_OPENING_PX + 3 and abs(after - RESTING_OPENING_PX) < 0.1

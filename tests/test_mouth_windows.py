@@ -13,7 +13,7 @@ from skimage import data as pictures
 
 from faces.alignment import SMOOTHING_S
 from faces.detector import FaceDetector, FaceMesh, roi_from_detection
-from faces.mouth_shape import NUM_POINTS
+from faces.mouth_shape import NUM_POINTS, SHAPE_POINTS
 from faces.mouth_windows import MouthFrame, mouth_windows, with_fades
 from faces.person import Person, meet_person, pick_references, with_person
 from faces.tracker import FaceFrame
@@ -137,14 +137,15 @@ def speaking(opening: float, blur: float = 0.0, yaw: float = 0.0) -> MouthFrame:
     if blur:
         window = cv2.GaussianBlur(window, (0, 0), blur)
     frame = mouth()
-    frame.window, frame.points, frame.yaw, frame.matrix = window, points, yaw, np.eye(2, 3, dtype=np.float32)
+    frame.window, frame.points, frame.matrix = window, points, np.eye(2, 3, dtype=np.float32)
+    frame.pose = np.array([yaw, 0, 0], np.float32)
     return frame
 
 
 def test_references_span_the_openings_and_prefer_sharp_frontal_frames() -> None:
     frames = [speaking(o, blur=0 if o % 10 == 0 else 2) for o in range(60)]
     for o in (10, 30, 50):
-        frames[o].yaw = 40.0
+        frames[o].pose[0] = 40.0
     assert [frames.index(chosen) for chosen in pick_references(frames, 3)] == [0, 20, 40]
 
 
@@ -157,21 +158,21 @@ def test_fewer_frames_than_references_are_repeated() -> None:
 class CountingShape:
     """Stands for `MouthShape`: the resting mouth is the number of frames it saw, a shape is the opening."""
 
-    def neutral(self, points: np.ndarray) -> int:
+    def neutral(self, points: np.ndarray, pose: np.ndarray) -> int:
         return len(points)
 
     def rested(self, neutral: int) -> int:
         return neutral
 
-    def base(self, neutral: int, points: np.ndarray) -> np.ndarray:
-        return np.zeros_like(points)
+    def base(self, neutral: int, pose: np.ndarray) -> np.ndarray:
+        return np.zeros((len(pose), NUM_POINTS, 2))
 
-    def encode(self, points: np.ndarray, base: np.ndarray) -> np.ndarray:
-        return (points - base)[:, 14, 1:]
+    def encode_lips(self, points: np.ndarray, base: np.ndarray) -> np.ndarray:
+        return (points - base)[:, SHAPE_POINTS.index(14), 1:]
 
 
 def meet(frames: Sequence[MouthFrame]) -> Person:
-    return meet_person(frames, CountingShape(), references=2)
+    return meet_person(frames, CountingShape(), faces=2, size=5)
 
 
 def test_each_shot_has_its_own_person_known_from_its_first_window() -> None:
@@ -186,8 +187,8 @@ def test_each_shot_has_its_own_person_known_from_its_first_window() -> None:
     assert people[0] is None and people[7] is None
     assert people[1].neutral == 9 and all(p is people[1] for p in people[1:7] + people[8:28])
     assert people[28].neutral == 3 and people[28] is people[30]
-    assert people[28].references.shape == (2, 160, 160, 3) and people[28].points.shape == (2, NUM_POINTS, 2)
-    assert np.array_equal(people[28].shapes, [[40], [40]])
+    assert [face.shape for face in people[28].faces] == [[40], [40]]
+    assert len(people[28].bank) == 1 and 1 < len(people[1].bank) <= 5, "pictures that are alike count once"
 
 
 def test_a_video_without_any_face_has_nobody() -> None:

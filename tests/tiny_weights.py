@@ -9,6 +9,7 @@ import yaml
 
 from latent_diffusion import LatentLipDiffusion
 from models.autoencoder import MouthAutoencoder
+from models.movement import MovementModel
 from utils.config import load_config
 
 REPO = Path(__file__).resolve().parent.parent
@@ -21,6 +22,9 @@ def write_tiny_weights(folder: Path) -> Path:
     MouthAutoencoder(**model.autoencoder.model_dump()).save_pretrained(folder / "debug" / "autoencoder")
     generator = LatentLipDiffusion(speech_settings=model.speech.model_dump(), **model.generator.model_dump())
     generator.save_pretrained(folder / "debug" / "generator")
+    told = {"token_width": model.speech.width, "shape_coefficients": model.speech.shape_coefficients}
+    movement = MovementModel(**model.movement.model_dump(), **told)
+    movement.save_pretrained(folder / "debug" / "movement")
     for name in ("whisper_tiny_en_encoder", "voice_activity", "mouth_shape"):
         (folder / name).symlink_to(REPO / "pretrained" / name, target_is_directory=True)
     return folder

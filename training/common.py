@@ -14,8 +14,9 @@ from torch.utils.data import Dataset
 from torch.utils.tensorboard import SummaryWriter
 
 from models.checkpoint import load_weights
-from utils.config import Config, StageConfig
+from utils.config import Config
 from utils.helpers import atomic_path
+from utils.training_config import StageConfig
 
 Batch = dict[str, Any]
 Losses = dict[str, torch.Tensor]

@@ -27,12 +27,11 @@ from data.dataset import (
     clip_speech,
     load_clips,
 )
-from latent_diffusion import LatentLipDiffusion
-from models.checkpoint import load_checked, load_pretrained, load_weights
+from models.checkpoint import load_checked, load_weights
 from models.phonemes import SILENCE
-from models.speech_model import SpeechContext, SpeechModel
+from models.speech_model import SpeechContext
 from training.common import Batch, Losses, decay_groups
-from training.speech import SpeechSampler, SpeechStage, read_between
+from training.speech import SpeechSampler, SpeechStage, load_speech, read_between
 from utils.config import Config
 from utils.helpers import InputError
 
@@ -134,17 +133,6 @@ class FusionSampler(SpeechSampler):
             "clean": torch.from_numpy(read_between(clip_speech(clip)[0], steps)),
             "phonemes": torch.from_numpy(_heard_at(clip_phonemes(clip), _off(steps, settings.time_jitter_s, random))),
         }
-
-
-def load_speech(directory: Path) -> SpeechModel:
-    """The speech model of an exported generator, or an exported speech model.
-
-    Raises:
-        InputError: there are no weights, or they do not fit their settings.
-    """
-    if "speech_settings" in LatentLipDiffusion.load_config(directory):
-        return load_pretrained(LatentLipDiffusion, directory).speech
-    return load_pretrained(SpeechModel, directory)
 
 
 def check_clips(folder: Path) -> None:

@@ -26,17 +26,20 @@ from data.dataset import (
     load_clips,
 )
 from faces.mouth_shape import NUM_POINTS, MouthShape, mouth_opening
+from latent_diffusion import LatentLipDiffusion
 from models.checkpoint import load_pretrained
 from models.speech_model import SpeechModel
 from training.common import Batch, Losses, Stage, decay_groups
-from utils.config import Config, ShapeTraining
+from utils.config import Config
 from utils.data_augmentation import disturb_features
+from utils.training_config import ShapeTraining
 
 REPORTED = 3  # coefficients whose correlation is reported one by one
 MAX_GAIN = 1.5
+_HEAD = ("temporal.shape_head.", "temporal.person.")
 FAST = 10.0  # learning rate of the weights that start at zero, in parts of the others'
 GAP_UNIT_PX = 4.0  # about the spread of the gap between the lips while people speak
-CLOSED_PART = 0.5  # lips count as closed below this part of the resting mouth's gap
+CLOSED_PX = 1.0  # lips count as closed up to so much above the gap of the resting mouth, px
 AFTER_S = 0.2  # so long after speech the mouth must rest
 
 
@@ -49,18 +52,19 @@ class SpeechStage(Stage):
         self.config, self.device = config, device
         self.model = SpeechModel(**config.model.speech.model_dump()).to(device)
         components = MouthShape.load(config.training.common.weights_dir / "mouth_shape").components
-        # A coefficient counts by how far it moves the points, so that sub-pixel ones do not fill the loss.
-        size = np.linalg.norm(components, axis=1)
-        self._weights = torch.from_numpy(size / size.mean()).float().to(device)
+        self._weights = torch.from_numpy(coefficient_weights(components)).to(device)
         self._opening = mouth_opening(components.reshape(len(components), NUM_POINTS, 2)).astype(np.float32)
         self._validation: list[Clip] | None = None
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What voice activity and the person do is in a few weights that start at zero: these learn faster."""
-        few = nn.ModuleList(part for part in (self.model.fusion.pause, self.model.temporal.person) if part is not None)
-        others = [p for p in self.model.parameters() if all(p is not q for q in few.parameters())]
-        groups = decay_groups(nn.ParameterList(others))
-        return groups + decay_groups(few, lr=FAST * self.settings.learning_rate, weight_decay=0.0)
+        model, rate = self.model, self.settings.learning_rate
+        few = nn.ModuleList(part for part in (model.fusion.pause, model.temporal.person) if part is not None)
+        head = model.temporal.shape_head
+        apart = [*few.parameters(), *head.parameters()]
+        trunk = nn.ParameterList(p for p in model.parameters() if all(p is not q for q in apart))
+        trunk_groups = decay_groups(trunk, lr=self.settings.trunk_rate * rate)
+        return [*trunk_groups, *decay_groups(head), *decay_groups(few, lr=FAST * rate, weight_decay=0.0)]
 
     def train_batches(self, rank: int = 0) -> Dataset:
         sampler = SpeechSampler(self.config, self.settings, self.settings.scene_share)
@@ -90,8 +94,7 @@ class SpeechStage(Stage):
         """Error of the gap between the lips, closed lips counting more; one minus its correlation in a window."""
         opening = torch.from_numpy(self._opening).to(shape)
         gap, true, valid = shape @ opening, batch["shape"] @ opening, batch["valid"].float()
-        closed = true + batch["resting"][:, None] < CLOSED_PART * batch["resting"][:, None]
-        weight = valid * (1 + self.settings.closed_weight * closed)
+        weight = valid * (1 + self.settings.closed_weight * (true < CLOSED_PX))
         error = F.smooth_l1_loss(gap / GAP_UNIT_PX, true / GAP_UNIT_PX, reduction="none", beta=0.5)
         count = valid.sum(dim=1, keepdim=True).clamp_min(1)
         moved, true = (valid * (x - (x * valid).sum(dim=1, keepdim=True) / count) for x in (gap, true))
@@ -115,28 +118,32 @@ class SpeechStage(Stage):
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Scale each coefficient's movement: the square root of the correlation times the ratio of the spreads.
+        """Scale each coefficient to the mean of what is true where the network says so, as in a regression on people
+        whom it never saw; the stage `movement` then adds what varies about that mean.
 
         What voice activity does is scaled, too: trained on minutes of noise, it does not yet outweigh noises that
         rise and fall as speech does. While somebody speaks it is zero, scaled or not.
-
-        A network trained on differences moves less than the true mouth, by the correlation if it is calibrated.
-        Half of that (in powers) is given back: full movement would also blow up the errors.
         """
         self.model.shape_gain.fill_(1.0)
         people = _by_person(self._predict_validation())
         predicted, true = (np.concatenate([pair[side] for pair in people]) for side in (0, 1))
-        spread, true_spread = np.maximum(predicted.std(0), 1e-3), np.maximum(true.std(0), 1e-3)
-        correlation = (predicted * true).mean(0) / (spread * true_spread)
-        gain = np.sqrt(np.maximum(correlation, 0.0)) * true_spread / spread
+        gain = (predicted * true).mean(0) / np.maximum(np.square(predicted).mean(0), 1e-6)
         self.model.shape_gain.copy_(torch.from_numpy(np.clip(gain, 0.0, MAX_GAIN)))
         if self.model.fusion.pause is not None:
             self.model.fusion.pause.weight.mul_(self.settings.pause_gain)
 
     def initialise(self, directory: Path) -> None:
-        """Start from exported weights, also from those of a model that knew nothing of pauses; undoes `finish`."""
-        known = load_pretrained(SpeechModel, directory)
-        self.model.load_state_dict(known.state_dict(), strict=bool(known.config.knows_rest))
+        """Start from exported weights, also from those of a model that knew nothing of pauses; undoes `finish`.
+
+        With `new_head` the layers of the mouth shape start anew, for weights that knew other mouth shapes.
+        """
+        known = load_speech(directory)
+        weights = known.state_dict()
+        if self.settings.new_head:
+            fresh = self.model.state_dict()
+            weights = {name: fresh[name] if name.startswith(_HEAD) else value for name, value in weights.items()}
+        self.model.load_state_dict(weights, strict=bool(known.config.knows_rest))
+        self.model.register_to_config(knows_phonemes=known.config.knows_phonemes)
         self.model.shape_gain.fill_(1.0)
         if known.config.knows_rest:
             self.model.fusion.pause.weight.data.div_(self.settings.pause_gain)
@@ -163,16 +170,13 @@ class SpeechStage(Stage):
 
     def _closed_lips(self, clips: list[tuple[Clip, np.ndarray, np.ndarray]]) -> dict[str, float]:
         """Of the frames with closed lips, how many are predicted closed; of those predicted closed, how many are."""
-        pairs, gain = [], self.config.inference.mouth_gain
-        for clip, predicted, shape in clips:
-            limit = (CLOSED_PART - 1) * clip_resting(clip)
-            pairs.append([gain * predicted @ self._opening < limit, shape @ self._opening < limit])
-        predicted, true = (np.concatenate(side) for side in zip(*pairs, strict=True))
+        sides = zip(*((predicted, shape) for _, predicted, shape in clips), strict=True)
+        predicted, true = (np.concatenate(side) @ self._opening < CLOSED_PX for side in sides)
         both, found, there = (float(np.sum(x)) for x in (predicted & true, predicted, true))
         return {"closed_recall": both / max(there, 1), "closed_precision": both / max(found, 1)}
 
     def _rest_in_pauses(self) -> dict[str, float]:
-        """In the pauses of the validation scenes: the gap as a part of the resting mouth's, and how much it moves."""
+        """In the pauses of the validation scenes: the gap above that of the resting mouth, px, and how it moves."""
         folder, data = self.config.data.processed_dir, self.config.data
         if not (folder / "val_scenes").is_dir():
             return {}
@@ -180,12 +184,12 @@ class SpeechStage(Stage):
         for clip in load_clips(folder, "val_scenes", data.window, data.fps):
             spoken = clip_spoken(clip)
             late = ~np.convolve(spoken, np.ones(2 * round(AFTER_S * data.fps) + 1), mode="same").astype(bool)
-            moved = self.config.inference.mouth_gain * self._predict(clip) @ self._opening
-            gaps.append((1 + moved[late] / clip_resting(clip)).clip(0))
+            moved = self._predict(clip) @ self._opening
+            gaps.append(moved[late])
             pause.append(np.diff(moved)[late[1:] & late[:-1]])
             speech.append(np.diff(moved)[spoken[1:] & spoken[:-1]])
         chewing = np.concatenate(pause).std() / max(np.concatenate(speech).std(), 1e-6)
-        return {"pause_gap": float(np.concatenate(gaps).mean()), "pause_chewing": float(chewing)}
+        return {"pause_gap_px": float(np.concatenate(gaps).mean()), "pause_chewing": float(chewing)}
 
 
 class SpeechSampler:
@@ -245,6 +249,28 @@ class SpeechSampler:
         speech, settings = read_between(copies[random.integers(len(copies))], steps), self._settings
         speech = disturb_features(speech, random, settings.feature_noise, settings.feature_drop, settings.time_mask)
         return torch.from_numpy(speech.astype(np.float32))
+
+
+def load_speech(directory: Path) -> SpeechModel:
+    """The speech model of an exported generator, or an exported speech model.
+
+    Raises:
+        InputError: there are no weights, or they do not fit their settings.
+    """
+    if "speech_settings" in LatentLipDiffusion.load_config(directory):
+        return load_pretrained(LatentLipDiffusion, directory).speech
+    return load_pretrained(SpeechModel, directory)
+
+
+def coefficient_weights(components: np.ndarray) -> np.ndarray:
+    """How much each coefficient counts (K,), mean 1: by how far it moves the points against each other.
+
+    Sub-pixel coefficients do not fill the loss, nor do those that shift lips and jaw as a whole: that is what the
+    three angles of the head did not explain, and no sound tells it.
+    """
+    moves = components.reshape(len(components), NUM_POINTS, 2)
+    size = np.linalg.norm(moves - moves.mean(axis=1, keepdims=True), axis=(1, 2))
+    return (size / size.mean()).astype(np.float32)
 
 
 def clip_spoken(clip: Clip) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from training.common import Stage
 
-STAGES = ("autoencoder", "syncnet", "syncnet_judge", "phonemes", "speech", "fusion", "generator", "cover")
+STAGES = ("autoencoder", "syncnet", "syncnet_judge", "phonemes", "speech", "fusion", "movement", "generator", "cover")
 
 
 def make_stage(name: str) -> Stage:
@@ -29,6 +29,10 @@ def make_stage(name: str) -> Stage:
         from training.fusion import FusionStage
 
         return FusionStage()
+    if name == "movement":
+        from training.movement import MovementStage
+
+        return MovementStage()
     if name == "cover":
         from training.cover import CoverStage
 

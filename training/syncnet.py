@@ -35,8 +35,9 @@ from models.syncnet import (
     offset_search,
 )
 from training.common import Batch, Losses, Stage, decay_groups
-from utils.config import Config, SyncNetTraining
+from utils.config import Config
 from utils.data_augmentation import brightness_jitter, disturb_features, standardise, warp_frames
+from utils.training_config import SyncNetTraining
 
 VALIDATION_CLIPS = 60
 FAR_SHIFT = 5  # frames; a sound shifted by so much must be told from the true one

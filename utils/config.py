@@ -12,8 +12,6 @@ from typing import Any, Literal
 
 import yaml
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -22,16 +20,11 @@ from pydantic import (
     ValidationError,
 )
 
+from utils.config_section import Fraction, Section
 from utils.helpers import InputError
+from utils.training_config import TrainingConfig
 
 Size = Literal["debug", "lite", "base"]
-Fraction = Field(ge=0.0, le=1.0)
-
-
-class Section(BaseModel):
-    """A part of the configuration: no unknown keys, no changes after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class AutoencoderModel(Section):
@@ -63,6 +56,12 @@ class SpeechModel(Section):
     knows_rest: bool
 
 
+class MovementModel(Section):
+    width: PositiveInt
+    blocks: PositiveInt
+    dropout: float = Fraction
+
+
 class PhonemesModel(Section):
     feature_layers: PositiveInt
     feature_width: PositiveInt
@@ -88,6 +87,7 @@ class ModelSizes(Section):
     syncnet: SyncNetModel
     syncnet_judge: SyncNetModel
     speech: SpeechModel
+    movement: MovementModel
     phonemes: PhonemesModel
     generator: GeneratorModel
 
@@ -107,137 +107,6 @@ class DataConfig(Section):
     cache_gb: PositiveFloat
 
 
-class CommonTraining(Section):
-    seed: int
-    num_workers: int = Field(ge=0)
-    checkpoint_every_s: PositiveFloat
-    log_every: PositiveInt
-    gradient_clip: PositiveFloat
-    weights_dir: Path
-
-
-class StageConfig(Section):
-    batch_size: PositiveInt
-    learning_rate: PositiveFloat
-    weight_decay: NonNegativeFloat
-    warmup_steps: int = Field(ge=0)
-    max_steps: PositiveInt
-    max_minutes: PositiveFloat | None
-    ema_decay: float = Field(ge=0.0, lt=1.0)
-    precision: Literal["bf16", "fp32"]
-    validate_every: PositiveInt
-
-
-class AutoencoderTraining(StageConfig):
-    crop: PositiveInt = Field(multiple_of=16)
-    l1_weight: NonNegativeFloat
-    pyramid_weight: NonNegativeFloat
-    perceptual_weight: NonNegativeFloat
-    perceptual_network: Path | None
-    mouth_weight: PositiveFloat
-    latent_weight: NonNegativeFloat
-    adversarial_weight: NonNegativeFloat
-    adversarial_from_step: int = Field(ge=0)
-    matching_weight: NonNegativeFloat
-    decoder_only: bool
-    discriminator_learning_rate: PositiveFloat
-    discriminator_width: PositiveInt
-    colour_jitter: float = Fraction
-
-
-class CoverTraining(StageConfig):
-    width: PositiveInt
-    things_share: float = Fraction
-    colour_jitter: float = Fraction
-    shift_px: NonNegativeFloat
-
-
-class SyncNetTraining(StageConfig):
-    seed: int
-    shifts: PositiveInt
-    near_shifts: int = Field(ge=0)
-    minimum_shift: PositiveInt
-    shape_weight: NonNegativeFloat
-    brightness_jitter: float = Fraction
-    affine_jitter: float = Fraction
-    audio_noise: NonNegativeFloat
-    feature_drop: float = Fraction
-    time_mask: float = Fraction
-
-
-class ShapeTraining(StageConfig):
-    window_s: PositiveFloat
-    velocity_weight: NonNegativeFloat
-    gap_weight: NonNegativeFloat
-    closed_weight: NonNegativeFloat
-    correlation_weight: NonNegativeFloat
-    tempo_jitter: float = Fraction
-    feature_noise: NonNegativeFloat
-    feature_drop: float = Fraction
-    time_mask: float = Fraction
-
-
-class SpeechTraining(ShapeTraining):
-    scene_share: float = Fraction
-    pause_gain: PositiveFloat
-
-
-class FusionTraining(ShapeTraining):
-    speech: Path | None
-    noisy_share: float = Fraction
-    speech_drop: float = Fraction
-    token_weight: NonNegativeFloat
-    time_jitter_s: NonNegativeFloat
-
-
-class PhonemesTraining(StageConfig):
-    corpus: Path
-    window_s: PositiveFloat
-    ctc_weight: NonNegativeFloat
-    feature_noise: NonNegativeFloat
-    feature_drop: float = Fraction
-    time_mask: float = Fraction
-
-
-class GeneratorTraining(StageConfig):
-    autoencoder: Path | None
-    syncnet: Path | None
-    speech: Path | None
-    full_noise: float = Fraction
-    shape_noise: NonNegativeFloat
-    shape_drop: float = Fraction
-    speech_drop: float = Fraction
-    outside_weight: NonNegativeFloat
-    mouth_weight: PositiveFloat
-    colour_jitter: float = Fraction
-    flow_weight: NonNegativeFloat
-    pixel_from: float = Fraction
-    pixel_every: PositiveInt
-    pixel_windows: PositiveInt
-    pixel_weight: NonNegativeFloat
-    sync_weight: NonNegativeFloat
-    temporal_weight: NonNegativeFloat
-    perceptual_weight: NonNegativeFloat
-    perceptual_network: Path | None
-    adversarial_weight: NonNegativeFloat
-    adversarial_from: float = Fraction
-    matching_weight: NonNegativeFloat
-    discriminator_learning_rate: PositiveFloat
-    discriminator_width: PositiveInt
-
-
-class TrainingConfig(Section):
-    common: CommonTraining
-    autoencoder: AutoencoderTraining
-    syncnet: SyncNetTraining
-    syncnet_judge: SyncNetTraining
-    phonemes: PhonemesTraining
-    speech: SpeechTraining
-    fusion: FusionTraining
-    generator: GeneratorTraining
-    cover: CoverTraining
-
-
 class InferenceConfig(Section):
     engine: str
     engine_weights: Path
@@ -245,12 +114,15 @@ class InferenceConfig(Section):
     steps: PositiveInt
     guidance: NonNegativeFloat
     mouth_gain: PositiveFloat
+    movement_temperature: NonNegativeFloat
+    movement_steps: PositiveInt
     lip_closing: float = Fraction
     lip_closing_s: PositiveFloat
     window: PositiveInt
     overlap: int = Field(ge=0)
     fast_overlap: int = Field(ge=0)
-    references: PositiveInt
+    bank: PositiveInt
+    real_mouth_px: tuple[NonNegativeFloat, PositiveFloat]
     seed: int
     queue_windows: PositiveInt
     backend: Literal["auto", "torch", "openvino"]

@@ -15,23 +15,26 @@ import torch
 
 from engines.base import Budget, Change, Engine, Facts, Learned, Lesson, Painter, Skipped, Style
 from engines.catalogue import ENTRIES
-from engines.lite.model import Drafts, LipSyncModel, Running
+from engines.lite.model import Drafts, LipSyncModel, Running, Seen
 from engines.lite.parts import Heard
 from engines.lite.picture import fit_picture
 from engines.lite.speech import fit_speech
+from faces.bank import MouthPicker, lips_of
 from faces.compositor import soft_mask
-from faces.mouth_shape import mouth_opening
+from faces.mouth_shape import SHAPE_POINTS, mouth_opening
 from faces.mouth_windows import MouthFrame
-from faces.person import Person, meet_person
+from faces.person import Person, meet_person, mouths_of
 from faces.window import GENERATED, MOUTH_WINDOW
 from models.lazy_speech import LazySpeech
 from models.live_speech import LiveSpeech
+from models.movement_track import MovementSettings
 from models.phonemes import Phoneme, lip_closure
 from models.speech_track import STEPS_PER_SECOND, Speech
 from utils.config import AdaptationConfig, Config, InferenceConfig
 from utils.helpers import available_cores
 
 _MEETING_FRAMES = 75
+_FACES = 2  # pictures that tell the generator how a person looks; as many as in training
 
 
 @dataclass(frozen=True)
@@ -39,17 +42,24 @@ class Manner:
     """How `lite` draws, apart from what the user chooses for each run.
 
     Attributes:
-        gain: how far the mouth moves, 1 = as predicted.
+        temperature: how varied the movement is, 0 = calm, 1 = as varied as people are.
+        movement_steps: network passes for it.
+        gain: how far the mouth moves, 1 = as people do.
         closing: how far lips close at p, b and m where the text is known, 0 = as predicted.
         closing_s: time in which they close before the sound and open after it, seconds.
-        references: pictures of the person that are kept.
+        bank: mouths of the person that are kept at most.
+        real_px: how far lips may be from those of a real picture that is taken as it is, and from where on the
+            generator's picture replaces it, root mean square, px of the mouth window.
         feather: softness of the pasted region's rim, px of the mouth window.
     """
 
+    temperature: float
+    movement_steps: int
     gain: float
     closing: float
     closing_s: float
-    references: int
+    bank: int
+    real_px: tuple[float, float]
     feather: float
 
     @classmethod
@@ -57,7 +67,14 @@ class Manner:
         """As the configuration says."""
         chosen = config.inference
         feather = config.faces.feather_px
-        return cls(chosen.mouth_gain, chosen.lip_closing, chosen.lip_closing_s, chosen.references, feather)
+        closing = (chosen.lip_closing, chosen.lip_closing_s)
+        moving = (chosen.movement_temperature, chosen.movement_steps, chosen.mouth_gain)
+        return cls(*moving, *closing, chosen.bank, chosen.real_mouth_px, feather)
+
+    def opacity(self, unlike: Sequence[float]) -> np.ndarray:
+        """How much of the generator's picture is taken (F,), of how unlike the nearest real mouths are, px."""
+        low, high = self.real_px
+        return np.clip((np.asarray(unlike, np.float32) - low) / (high - low), 0, 1)
 
 
 def lite_facts(chosen: InferenceConfig) -> Facts:
@@ -115,17 +132,16 @@ class Lite(Engine):
 
     def meet(self, frames: Sequence[MouthFrame]) -> Person:
         """See `Engine.meet`."""
-        return meet_person(frames, self.model.mouth_shape, self._manner.references)
+        return meet_person(frames, self.model.mouth_shape, _FACES, self._manner.bank)
 
     def painter(self, person: Person, speech: Speech, style: Style) -> Painter:
-        """See `Engine.painter`; it draws latents (F, 16, 20, 20)."""
+        """See `Engine.painter`; it draws latents (F, 16, 12, 12)."""
         return _LatentPainter(self.model, self._manner, person, speech, style)
 
     def render(self, frames: Sequence[MouthFrame], drawn: np.ndarray) -> np.ndarray:
         """See `Engine.render`."""
-        windows = np.stack([frame.window for frame in frames])
         drafts = Drafts.join([frame.kept for frame in frames])
-        return self.model.render(windows, drafts, torch.from_numpy(drawn).to(self.device))
+        return self.model.render(drafts, torch.from_numpy(drawn).to(self.device))
 
     def opacity(self, frame: MouthFrame) -> np.ndarray:
         """See `Engine.opacity`."""
@@ -150,52 +166,57 @@ def running(chosen: InferenceConfig) -> Running:
 
 
 class _LatentPainter:
-    """Makes latents (F, 16, 20, 20) of up to a window of successive frames of a person; see `Engine.painter`."""
+    """Makes latents (F, 16, 12, 12) of up to a window of successive frames of a person; see `Engine.painter`.
+
+    Every frame that comes may add its mouth to the person's bank.
+    """
 
     def __init__(self, model: LipSyncModel, manner: Manner, person: Person, speech: Speech, style: Style) -> None:
-        self._model, self._manner, self._person = model, manner, person
+        self._model, self._manner, self._neutral = model, manner, person.neutral
         self._speech, self._style = speech, style
-        self._references = model.prepare_references(person.references, person.points, person.shapes)
-        self._resting = float(mouth_opening(person.neutral.mouth[None])[0])
-        self._unlike: np.ndarray | None = None  # of the window before
+        self._bank, self._picker = person.bank, MouthPicker()
+        self._faces = model.face_tokens(person.faces)
+        moving = MovementSettings(style.seed, manner.temperature, manner.movement_steps)
+        self._movement = model.movement(speech, float(mouth_opening(person.neutral.mouth[None])[0]), moving)
 
     def __call__(self, frames: Sequence[MouthFrame]) -> np.ndarray:
         times = np.array([frame.time for frame in frames])
-        windows = np.stack([frame.window for frame in frames])
-        fresh = next((index for index, frame in enumerate(frames) if frame.kept is None), len(frames))
-        if fresh < len(frames):
-            self._add_drafts(frames[fresh:], windows, times[fresh:])
+        fresh = [frame for frame in frames if frame.kept is None]
+        if fresh:
+            self._add_drafts(fresh, times[-len(fresh) :])
         drafts = Drafts.join([frame.kept for frame in frames])
-        latents = self._model.draw(
-            windows,
-            drafts,
-            self._references,
-            self._speech,
-            times,
-            steps=self._style.steps,
-            guidance=self._style.guidance,
-            seed=self._style.seed,
-        )
+        at_rest = None
+        if self._style.guidance != 1.0:
+            at_rest = self._drafts(frames, self._base(frames), MouthPicker())
+        latents = self._model.draw(drafts, self._faces, self._speech, times, self._style, at_rest)
         return latents.float().cpu().numpy()
 
-    def _add_drafts(self, frames: Sequence[MouthFrame], windows: np.ndarray, times: np.ndarray) -> None:
+    def _add_drafts(self, frames: Sequence[MouthFrame], times: np.ndarray) -> None:
         """Draft the last frames of a window."""
-        now = self._model.unlikeness(windows, self._references)
-        before = now if self._unlike is None else self._unlike
-        # Little by little, so that the mix of references does not jump from window to window.
-        part = (np.arange(1, len(frames) + 1) / len(frames))[:, None]
-        points = self._wanted_points(frames, times)
-        drafts = self._model.draft(windows[-len(frames) :], self._references, points, before * (1 - part) + now * part)
+        if len(self._bank) > 1:  # one picture is all there is of a portrait: its frames show nothing new
+            for mouth in mouths_of(frames, self._neutral, self._model.mouth_shape):
+                self._bank = self._bank.with_mouth(mouth, self._manner.bank)
+        drafts = self._drafts(frames, self._wanted_points(frames, times), self._picker)
         for index, frame in enumerate(frames):
             frame.kept = drafts[index : index + 1]
-        self._unlike = now
+
+    def _drafts(self, frames: Sequence[MouthFrame], points: np.ndarray, picker: MouthPicker) -> Drafts:
+        """Drafts of frames with lips and jaw at points (F, P, 2), window px."""
+        pose = np.stack([frame.pose for frame in frames])
+        picks = picker.pick(self._bank, lips_of(points - self._base(frames)), pose)
+        seen = Seen(
+            np.stack([frame.window for frame in frames]), np.stack([frame.points[SHAPE_POINTS] for frame in frames])
+        )
+        return self._model.draft(seen, points, picks, self._manner.opacity([pick.unlike for pick in picks]))
+
+    def _base(self, frames: Sequence[MouthFrame]) -> np.ndarray:
+        """The resting mouth in the frames (F, P, 2), window px."""
+        return self._model.mouth_shape.base(self._neutral, np.stack([frame.pose for frame in frames]))
 
     def _wanted_points(self, frames: Sequence[MouthFrame], times: np.ndarray) -> np.ndarray:
         """Where lips and jaw shall be (F, P, 2), window px."""
-        shape = self._model.mouth_shape
-        base = shape.base(self._person.neutral, np.stack([frame.points for frame in frames]))
-        manner = self._manner
-        points = shape.decode(manner.gain * self._model.predict_shape(self._speech, times, self._resting), base)
+        shape, manner, base = self._model.mouth_shape, self._manner, self._base(frames)
+        points = shape.decode(manner.gain * self._movement.shapes(times), base)
         if self._speech.phonemes is not None:
             amount = manner.closing * lip_closure(self._speech.phonemes, times, manner.closing_s)
             points = shape.closed(points, base, amount)

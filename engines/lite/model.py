@@ -12,24 +12,27 @@ import numpy as np
 import torch
 from torch import nn
 
+from engines.base import Style
+from faces.bank import Mouth, Pick
 from faces.detail import restore_detail
 from faces.mouth_shape import MouthShape
-from faces.warp import bend_references
+from faces.warp import draft, lips_mask
 from latent_diffusion import (
-    CELL,
     LATENT_SIDE,
+    LIPS_PX,
     Conditions,
     LatentLipDiffusion,
-    draft_pictures,
+    lips_of_sketch,
     rim_mask,
     shared_noise,
-    unlikeness,
 )
 from models.audio_encoder import SpeechEncoder
 from models.autoencoder import MouthAutoencoder
 from models.checkpoint import load_pretrained
 from models.lazy_speech import LazySpeech
 from models.live_speech import LiveSpeech
+from models.movement import MovementModel, heard_tokens
+from models.movement_track import Listened, Movement, MovementSettings
 from models.networks import Networks, TorchNetworks
 from models.phonemes import Phoneme
 from models.precision import fast_dtype
@@ -38,26 +41,24 @@ from models.speech_track import Speech, SpeechTrack
 from models.temporal_encoder import STEP_RATE
 from models.voice_activity import VoiceActivity
 
-# In use only these cells are decoded: the mask, and a cell around it where there is one.
-DECODED_ROWS, DECODED_COLUMNS = slice(5, 20), slice(1, 19)
+_EARLY = 1e-6  # steps; times are not exact to the last digit
 _FEWEST_WEIGHTS = 1_000_000  # of a U-Net that is worth the seconds which OpenVINO takes to load it
 
 
 @dataclass(frozen=True)
-class References:
-    """A person's reference frames, encoded once.
+class Seen:
+    """Frames as they are, F of them.
 
     Attributes:
-        pictures: uint8 (R, 160, 160, 3).
-        points: their lips and jaw (R, P, 2), window px.
-        images: (1, R, 3, 160, 160) in [-1, 1].
-        tokens: (1, N, D) of the face encoder.
+        windows: uint8 (F, 160, 160, 3), mouth windows.
+        points: their lips and jaw (F, P, 2), window px.
     """
 
-    pictures: np.ndarray
+    windows: np.ndarray
     points: np.ndarray
-    images: torch.Tensor
-    tokens: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.windows)
 
 
 @dataclass(frozen=True)
@@ -65,29 +66,34 @@ class Drafts:
     """What frames are drawn over.
 
     Attributes:
-        pictures: uint8 (F, 160, 160, 3), the references bent to the wanted shapes and mixed.
+        pictures: uint8 (F, 160, 160, 3), the frames bent to the wanted shapes, with lips of other pictures.
         sketches: uint8 (F, 40, 40, 3), the wanted shapes drawn.
-        latents: (F, 16, 20, 20) of the frames with the mouths of `pictures`.
+        opacity: (F,) in [0, 1], how much of the generator's picture is taken: 0 where the draft shows a real mouth of
+            very nearly the wanted shape.
+        regions: float32 (F, 96, 96), where lips are drawn, opacity not counted.
     """
 
     pictures: np.ndarray
     sketches: np.ndarray
-    latents: torch.Tensor
+    opacity: np.ndarray
+    regions: np.ndarray
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     def __getitem__(self, frames: slice) -> Drafts:
-        return Drafts(self.pictures[frames], self.sketches[frames], self.latents[frames])
+        return Drafts(
+            self.pictures[frames],
+            self.sketches[frames],
+            self.opacity[frames],
+            self.regions[frames],
+        )
 
     @classmethod
     def join(cls, parts: Sequence[Drafts]) -> Drafts:
         """One after another."""
-        return cls(
-            np.concatenate([part.pictures for part in parts]),
-            np.concatenate([part.sketches for part in parts]),
-            torch.cat([part.latents for part in parts]),
-        )
+        names = ("pictures", "sketches", "opacity", "regions")
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,7 @@ class LipSyncModel:
         autoencoder: pixels <-> latents.
         generator: the inpainter with its speech model.
         mouth_shape: coefficients <-> points.
+        movement: what people do about the mean of what a sound lets expect.
         device: where all of it computes.
         running: how pictures are drawn; None = by PyTorch.
     """
@@ -127,6 +134,7 @@ class LipSyncModel:
         autoencoder: MouthAutoencoder,
         generator: LatentLipDiffusion,
         mouth_shape: MouthShape,
+        movement: MovementModel,
         device: torch.device | str = "cpu",
         running: Running | None = None,
     ) -> None:
@@ -137,6 +145,7 @@ class LipSyncModel:
         self._voice_activity = voice_activity.to(self.device)
         # The small speech model stays in float32; pictures go through the fast format.
         self._speech = copy.deepcopy(generator.speech).to(self.device, torch.float32).eval()
+        self._movement = movement.to(self.device, torch.float32).eval()
         running = running or Running()
         # Before they are brought to the fast format: OpenVINO starts from the weights as they are.
         accelerated = self._accelerated(autoencoder, generator, running)
@@ -144,7 +153,7 @@ class LipSyncModel:
         self._generator = self._fast(generator)
         self._compiled = running.compiled
         self._networks = accelerated or self._torch_networks()
-        self._rim = rim_mask().to(self.device)
+        self._rim = rim_mask().numpy()
 
     @classmethod
     def load(
@@ -166,6 +175,7 @@ class LipSyncModel:
             load_pretrained(MouthAutoencoder, directory / size / "autoencoder"),
             load_pretrained(LatentLipDiffusion, directory / size / "generator"),
             MouthShape.load(directory / "mouth_shape"),
+            load_pretrained(MovementModel, directory / size / "movement"),
             device,
             running,
         )
@@ -208,11 +218,21 @@ class LipSyncModel:
         """A sound that is still being made; see `LiveSpeech`."""
         return LiveSpeech(self._speech_encoder, self._voice_activity, chunks, ahead)
 
+    def movement(self, speech: Speech, resting: float, settings: MovementSettings) -> Movement:
+        """The mouth shapes of one run of frames of a person.
+
+        Args:
+            speech: the whole sound.
+            resting: gap between the lips of the person's resting mouth, window px.
+            settings: how it is drawn.
+        """
+        return Movement(self._movement, _Listener(self, speech), resting, settings)
+
     @torch.inference_mode()
     def predict_shape(
         self, speech: Speech, times: np.ndarray, resting: float | None = None, block: int = 500
     ) -> np.ndarray:
-        """Mouth shape of frames.
+        """Mouth shape of frames, the mean of what fits the sound; see `movement` for what people do.
 
         Args:
             speech: the whole sound.
@@ -227,140 +247,102 @@ class LipSyncModel:
         return torch.cat(parts).float().cpu().numpy()
 
     @torch.inference_mode()
-    def prepare_references(self, references: np.ndarray, points: np.ndarray, shapes: np.ndarray) -> References:
-        """Encode frames of the person.
-
-        Args:
-            references: uint8 (R, 160, 160, 3).
-            points: their lips and jaw (R, P, 2), window px.
-            shapes: their mouth shapes (R, K).
-        """
-        images = self._images(references)
-        known = torch.from_numpy(np.asarray(shapes, np.float32)).to(self.device, self.dtype)
-        tokens = self._generator.face_encoder(images[None].to(self.dtype), known[None])
-        return References(references, points, images[None], tokens)
+    def face_tokens(self, faces: Sequence[Mouth]) -> torch.Tensor:
+        """What the generator knows of a person's looks: tokens (1, N, D), of a few pictures of the mouth."""
+        images = self._images(np.stack([face.picture for face in faces]))
+        known = torch.from_numpy(np.stack([face.shape for face in faces]).astype(np.float32))
+        return self._generator.face_encoder(images[None].to(self.dtype), known[None].to(self.device, self.dtype))
 
     @torch.inference_mode()
-    def generate(
-        self,
-        window: np.ndarray,
-        references: References,
-        points: np.ndarray,
-        speech: Speech,
-        times: np.ndarray,
-        steps: int = 2,
-        guidance: float = 1.0,
-        seed: int = 1,
-    ) -> np.ndarray:
-        """Draw the mouths of a window of frames. The caller cross-fades overlapping windows.
-
-        Args:
-            window: uint8 (F, 160, 160, 3) mouth windows of successive frames, F up to 32.
-            references: of the same person.
-            points: where lips and jaw shall be (F, P, 2), window px.
-            speech: the whole sound.
-            times: seconds of the frames from the start of the sound (F,).
-            steps: network passes.
-            guidance: exaggeration of what the speech asks for; 1 = off and fastest.
-            seed: of the noise; the same for all windows of a video, or the picture changes between them.
-
-        Returns:
-            uint8 (F, 160, 160, 3), unchanged outside the mask.
-        """
-        drafts = self.draft(window, references, points)
-        latents = self.draw(window, drafts, references, speech, times, steps, guidance, seed)
-        return self.render(window, drafts, latents)
-
-    @torch.inference_mode()
-    def unlikeness(self, window: np.ndarray, references: References) -> np.ndarray:
-        """How far the references (R,) differ from mouth windows uint8 (F, 160, 160, 3), see `unlikeness`."""
-        return unlikeness(self._images(window)[None], references.images)[0].cpu().numpy()
-
-    @torch.inference_mode()
-    def draft(
-        self, window: np.ndarray, references: References, points: np.ndarray, unlike: np.ndarray | None = None
-    ) -> Drafts:
+    def draft(self, seen: Seen, points: np.ndarray, picks: Sequence[Pick], opacity: np.ndarray) -> Drafts:
         """What frames are drawn over; each frame for itself, so windows that overlap need it only once.
 
         Args:
-            window, references, points: as in `generate`.
-            unlike: see `unlikeness`, (R,) or for each frame (F, R); None = that of these frames.
+            seen: the frames.
+            points: where lips and jaw shall be (F, P, 2), window px.
+            picks: which mouths the lips are taken from.
+            opacity: (F,), see `Drafts`.
         """
-        unlike = self.unlikeness(window, references) if unlike is None else unlike
-        bent = bend_references(references.pictures, references.points, points, unlike)
-        return Drafts(bent, self.mouth_shape.sketch(points), self._draft_latents(window, self._images(bent)))
+        frames = zip(seen.windows, seen.points, points, picks, strict=True)
+        pictures = np.stack([draft(window, own, wanted, pick.mouths) for window, own, wanted, pick in frames])
+        regions = np.stack([lips_mask(wanted) for wanted in points])[:, LIPS_PX[0], LIPS_PX[1]] * self._rim
+        return Drafts(pictures, self.mouth_shape.sketch(points), opacity, regions)
 
     @torch.inference_mode()
     def draw(
         self,
-        window: np.ndarray,
         drafts: Drafts,
-        references: References,
+        faces: torch.Tensor,
         speech: Speech,
         times: np.ndarray,
-        steps: int = 2,
-        guidance: float = 1.0,
-        seed: int = 1,
+        style: Style,
+        at_rest: Drafts | None = None,
     ) -> torch.Tensor:
-        """Latents (F, 16, 20, 20) float32 of the new mouths of successive frames; arguments as in `generate`."""
-        others = self._others(drafts, references, speech, times)
-        conditions = self._generator.conditions(drafts.latents[None], *others)
+        """Draw the mouths of a window of frames. The caller cross-fades overlapping windows.
+
+        Args:
+            drafts: of successive frames, up to 32.
+            faces: see `face_tokens`.
+            speech: the whole sound.
+            times: seconds of the frames from the start of the sound (F,).
+            style: what the user chose.
+            at_rest: drafts of the same frames with the mouth at rest, needed for guidance other than 1.
+
+        Returns:
+            Latents (F, 16, 12, 12) float32; zeros where no frame takes anything from the generator.
+        """
+        if not drafts.opacity.any():
+            return torch.zeros(len(drafts), self._channels, LATENT_SIDE, LATENT_SIDE)
+        others = self._others(drafts, faces, speech, times)
+        conditions = self._generator.conditions(self.encode(drafts.pictures), *others)
         unguided = None
-        if guidance != 1.0:
+        if style.guidance != 1.0:
             nothing = torch.zeros(1, dtype=torch.bool, device=self.device)
-            chosen = int(self.unlikeness(window, references).argmin())
-            plain = self._draft_latents(window, references.images[0, chosen])
-            unguided = self._generator.conditions(plain[None], *others, nothing, nothing)
-        noise = shared_noise(len(window), drafts.latents.shape[1], seed).to(self.device)
-        return self._generator.sample(conditions, noise, steps, guidance, unguided, self._networks.difference)[0]
+            unguided = self._generator.conditions(self.encode(at_rest.pictures), *others, nothing, nothing)
+        noise = shared_noise(len(drafts), self._channels, style.seed).to(self.device)
+        unet = self._networks.difference
+        return self._generator.sample(conditions, noise, style.steps, style.guidance, unguided, unet)[0]
 
     @torch.inference_mode()
-    def render(self, window: np.ndarray, drafts: Drafts, latents: torch.Tensor) -> np.ndarray:
+    def render(self, drafts: Drafts, latents: torch.Tensor) -> np.ndarray:
         """The frames uint8 (F, 160, 160, 3) with the new mouths of `draw`; each frame for itself."""
-        decoded = self._networks.decode(latents[:, :, DECODED_ROWS, DECODED_COLUMNS]).clamp(-1, 1)
+        drawn = np.flatnonzero(drafts.opacity)
+        if not len(drawn):
+            return drafts.pictures
+        decoded = self._networks.decode(latents[drawn]).clamp(-1, 1)
         mouths = ((decoded + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-        return self._merge(window, drafts, mouths)
+        result, old = drafts.pictures.copy(), _lips(drafts.pictures)[drawn]
+        opening = lips_of_sketch(drafts.sketches[drawn].transpose(0, 3, 1, 2))[:, 1]
+        new = restore_detail(mouths, old, opening).astype(np.float32)
+        weight = (drafts.regions[drawn] * drafts.opacity[drawn, None, None])[..., None]
+        # Half is added for the rounding: what is mixed is never negative.
+        result[drawn, LIPS_PX[0], LIPS_PX[1]] = (old + weight * (new - old) + 0.5).astype(np.uint8)
+        return result
 
     @torch.no_grad()
-    def conditions(
-        self, window: np.ndarray, references: References, points: np.ndarray, speech: Speech, times: np.ndarray
-    ) -> Conditions:
-        """What the generator is told about a window of frames, to train it further; arguments as in `generate`."""
-        drafts = self.draft(window, references, points)
-        return self._generator.conditions(drafts.latents[None], *self._others(drafts, references, speech, times))
+    def conditions(self, drafts: Drafts, faces: torch.Tensor, speech: Speech, times: np.ndarray) -> Conditions:
+        """What the generator is told about a window of frames, to train it further; arguments as in `draw`."""
+        return self._generator.conditions(self.encode(drafts.pictures), *self._others(drafts, faces, speech, times))
 
     @torch.no_grad()
-    def encode(self, window: np.ndarray) -> torch.Tensor:
-        """Latents (1, F, 16, 20, 20) float32 of mouth windows uint8 (F, 160, 160, 3)."""
-        return self._networks.encode(self._images(window))[None]
+    def encode(self, windows: np.ndarray) -> torch.Tensor:
+        """Latents (1, F, 16, 12, 12) float32 of the lips of mouth windows uint8 (F, 160, 160, 3)."""
+        return self._networks.encode(self._images(_lips(windows)))[None]
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pixels (F, 3, 160, 160) float32, about [-1, 1], of latents (F, 16, 20, 20); differentiable."""
+        """Pixels (F, 3, 96, 96) float32, about [-1, 1], of latents (F, 16, 12, 12); differentiable."""
         return self._autoencoder.decode(latents.to(self.dtype)).float()
 
+    @property
+    def _channels(self) -> int:
+        return self._autoencoder.config.latent_channels
+
     def _others(
-        self, drafts: Drafts, references: References, speech: Speech, times: np.ndarray
+        self, drafts: Drafts, faces: torch.Tensor, speech: Speech, times: np.ndarray
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Sketch, speech tokens and face tokens as `LatentLipDiffusion.conditions` takes them, batch of one."""
         heard = self._attend(speech, times).tokens.to(self.dtype)
-        return (self._maps(drafts.sketches) / 255)[None], heard, references.tokens
-
-    def _draft_latents(self, window: np.ndarray, reference: torch.Tensor) -> torch.Tensor:
-        """Latents (F, 16, 20, 20) float32 of the frames with the mouth of a reference (F or none, 3, 160, 160)."""
-        images = self._images(window)
-        return self._networks.encode(draft_pictures(images, reference, self._rim))
-
-    def _merge(self, window: np.ndarray, drafts: Drafts, mouths: np.ndarray) -> np.ndarray:
-        """New mouths uint8 (F, 120, 144, 3), as decoded, inside the mask, the window (F, 160, 160, 3) outside it."""
-        rows, columns = _scaled(DECODED_ROWS, CELL), _scaled(DECODED_COLUMNS, CELL)
-        fold = CELL * LATENT_SIDE // drafts.sketches.shape[1]
-        opening = drafts.sketches[:, _scaled(DECODED_ROWS, CELL // fold), _scaled(DECODED_COLUMNS, CELL // fold), 1]
-        mouths = restore_detail(mouths, drafts.pictures[:, rows, columns], opening)
-        rim = self._rim[0, rows, columns, None].cpu().numpy()
-        result, old = window.copy(), window[:, rows, columns]
-        # Half is added for the rounding: what is mixed is never negative.
-        result[:, rows, columns] = (old + (rim * (mouths.astype(np.float32) - old) + 0.5)).astype(np.uint8)
-        return result
+        return (lips_of_sketch(self._maps(drafts.sketches)) / 255)[None], heard, faces
 
     def _accelerated(
         self, autoencoder: MouthAutoencoder, generator: LatentLipDiffusion, running: Running
@@ -379,7 +361,6 @@ class LipSyncModel:
             copy.deepcopy(generator.unet).float(),
             (generator.unet.config.in_channels, tokens, generator.config.token_width),
             running.window,
-            (DECODED_ROWS.stop - DECODED_ROWS.start, DECODED_COLUMNS.stop - DECODED_COLUMNS.start),
             running.threads,
         )
 
@@ -387,13 +368,22 @@ class LipSyncModel:
         compiled = self._compiled and self.device.type == "cuda"
         return TorchNetworks(self._autoencoder, self._generator.unet, self.device, compiled)
 
-    def _attend(self, speech: Speech, times: np.ndarray, resting: float | None = None) -> SpeechContext:
+    @torch.inference_mode()
+    def listen(self, speech: Speech, times: np.ndarray, resting: float, ahead: int | None) -> Listened:
+        """What `movement` needs of a sound at times (T,), of which `ahead` steps after the last may be heard."""
+        heard = self._attend(speech, times, resting, ahead)
+        return Listened(heard_tokens(heard.tokens), heard.shape, heard.activity)
+
+    def _attend(
+        self, speech: Speech, times: np.ndarray, resting: float | None = None, ahead: int | None = None
+    ) -> SpeechContext:
         """Tokens and shape of frames from the part of the sound that can influence them, batch of one."""
         margin = self._speech.context_steps + self._speech.config.tokens_per_frame
-        ahead = margin if speech.ahead is None else min(margin, speech.ahead)
+        ahead = speech.ahead if ahead is None else ahead
+        ahead = margin if ahead is None else min(margin, ahead)
         last = max(len(speech) - 1, 0)
         first = int(np.clip(np.floor(times.min() * STEP_RATE) - margin, 0, last))
-        stop = int(np.clip(np.ceil(times.max() * STEP_RATE) + ahead, first + 1, len(speech)))
+        stop = int(np.clip(np.ceil(times.max() * STEP_RATE - _EARLY) + ahead, first + 1, len(speech)))
         part = speech.part(first, stop)
         features, activity, moved = (
             torch.from_numpy(np.asarray(values, np.float32)[None]).to(self.device)
@@ -417,5 +407,18 @@ class LipSyncModel:
         return model.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
-def _scaled(cells: slice, factor: int) -> slice:
-    return slice(cells.start * factor, cells.stop * factor)
+class _Listener:
+    """Hears a sound for `Movement`."""
+
+    def __init__(self, model: LipSyncModel, speech: Speech) -> None:
+        self._model, self._speech = model, speech
+        self.ahead_s = None if speech.ahead is None else speech.ahead / STEP_RATE
+
+    def __call__(self, times: np.ndarray, resting: float, margin_s: float | None) -> Listened:
+        ahead = None if margin_s is None else int(margin_s * STEP_RATE)
+        return self._model.listen(self._speech, times, resting, ahead)
+
+
+def _lips(windows: np.ndarray) -> np.ndarray:
+    """The square that is drawn (F, 96, 96, 3) of mouth windows (F, 160, 160, 3)."""
+    return windows[:, LIPS_PX[0], LIPS_PX[1]]

@@ -33,9 +33,14 @@ class Heard:
         """See `Lesson.points`."""
         return self.lesson.points()
 
+    def pose(self) -> np.ndarray:
+        """See `Lesson.pose`."""
+        return self.lesson.pose()
 
-def true_shapes(points: np.ndarray, shape: MouthShape) -> tuple[Neutral, np.ndarray, np.ndarray]:
-    """The resting mouth, where it lies in each frame (N, P, 2), and the coefficients (N, K) of meshes (N, 468, 2)."""
-    neutral = shape.neutral(points)
-    base = shape.base(neutral, points)
+
+def true_shapes(heard: Heard, shape: MouthShape) -> tuple[Neutral, np.ndarray, np.ndarray]:
+    """The resting mouth, where it lies in each frame (N, P, 2), and the coefficients (N, K) of all frames."""
+    points, pose = heard.points(), heard.pose()
+    neutral = shape.neutral(points, pose)
+    base = shape.base(neutral, pose)
     return neutral, base, shape.encode(points, base)

@@ -14,11 +14,12 @@ import cv2
 import numpy as np
 import torch
 
-from engines.base import Budget, Change, Skipped
-from engines.lite.model import LipSyncModel
+from engines.base import Budget, Change, Skipped, Style
+from engines.lite.model import Drafts, LipSyncModel, Seen
 from engines.lite.parts import Heard, true_shapes
+from faces.bank import Mouth, MouthBank, MouthPicker, lips_of, mouth_of
 from faces.mouth_shape import SHAPE_POINTS, mouth_opening
-from latent_diffusion import Conditions, LatentLipDiffusion, latent_mask, pixel_mask
+from latent_diffusion import LIPS_PX, Conditions, LatentLipDiffusion
 from models.precision import fast_dtype
 from utils.config import AdaptationConfig
 
@@ -27,7 +28,8 @@ CHECK_FRAMES = 8  # in a window that is left out
 DECODED = 4  # frames of a window whose pixels are compared
 APART = 10  # frames between a window and what it may not see
 LEVELS = (1.0, 0.5)  # noise levels of sampling in two steps; the first is all of the default in use
-SHAPE_NOISE = 0.3  # as in training: the shapes of use are predicted, too
+SHAPE_NOISE = 0.1  # as in training
+FACES = 2  # pictures of the person that a window is drawn from
 OUTSIDE_WEIGHT = 0.1
 WARM_UP = 5
 FEWEST_STEPS = 10
@@ -68,8 +70,8 @@ class Lessons:
 
     def __init__(self, model: LipSyncModel, heard: Heard, left_out: int) -> None:
         self._model, self._heard = model, heard
-        self._points = heard.points()
-        _, self._base, self._shapes = true_shapes(self._points, model.mouth_shape)
+        self._points, self._pose = heard.points(), heard.pose()
+        _, self._base, self._shapes = true_shapes(heard, model.mouth_shape)
         self._times = heard.times()
         self._stretches, at = [], 0
         for stretch in heard.footage:
@@ -101,8 +103,8 @@ class Lessons:
         """The windows of a place, uint8 (F, 160, 160, 3)."""
         return np.stack([self.picture(frame) for frame in range(place.first, place.stop)])
 
-    def draw(self, random: np.random.Generator) -> tuple[np.ndarray, Conditions]:
-        """A random window, uint8 (F, 160, 160, 3), and the conditions to draw it: a reference from another moment."""
+    def draw(self, random: np.random.Generator) -> tuple[np.ndarray, Drafts, Conditions]:
+        """A random window uint8 (F, 160, 160, 3), its drafts, and the conditions to draw it: from other moments."""
         place = self._free[random.integers(len(self._free))]
         count = len(self._points)
         others = [int(f) for f in random.integers(count, size=50) if not place.covers(int(f), APART)]
@@ -111,33 +113,45 @@ class Lessons:
         noise = random.standard_normal((1, shape.shape[1])) + 0.5 * random.standard_normal(shape.shape)
         noisy = (shape + SHAPE_NOISE * noise / np.sqrt(1.25)).astype(np.float32)
         points = self._model.mouth_shape.decode(noisy, self._base[place.first : place.stop])
-        references = (others * 2 or [int(random.integers(count))] * 2)[:2]
-        window = self.pictures(place)
-        return window, self._model.conditions(window, *self._known(references, points, place))
+        mouths = self._mouths((others * FACES or [int(random.integers(count))] * FACES)[:FACES])
+        drafts = self._drafts(self._model, mouths, points, place)
+        faces = self._model.face_tokens(mouths)
+        return self.pictures(place), drafts, self._model.conditions(drafts, faces, *self._heard_at(place))
 
-    def _known(self, frames: list[int], points: np.ndarray, place: _Place) -> tuple:
-        references = self._model.prepare_references(
-            np.stack([self.picture(frame) for frame in frames]),
-            self._points[frames][:, SHAPE_POINTS],
-            self._shapes[frames],
-        )
-        return references, points, self._heard.speech, self._times[place.first : place.stop]
+    def _mouths(self, frames: list[int]) -> list[Mouth]:
+        points = self._points[frames][:, SHAPE_POINTS]
+        pictures = [self.picture(frame) for frame in frames]
+        known = (pictures, points, points - self._base[frames], self._shapes[frames], self._pose[frames])
+        return [mouth_of(*one) for one in zip(*known, strict=True)]
+
+    def _drafts(self, model: LipSyncModel, mouths: list[Mouth], points: np.ndarray, place: _Place) -> Drafts:
+        """Drafts of a place whose lips come from few mouths, so that there is something left to draw."""
+        part = slice(place.first, place.stop)
+        picks = MouthPicker().pick(MouthBank(tuple(mouths)), lips_of(points - self._base[part]), self._pose[part])
+        seen = Seen(self.pictures(place), self._points[part][:, SHAPE_POINTS])
+        return model.draft(seen, points, picks, np.ones(len(seen), np.float32))
+
+    def _heard_at(self, place: _Place) -> tuple:
+        return self._heard.speech, self._times[place.first : place.stop]
 
     def quality(self, model: LipSyncModel) -> Quality:
-        """Of what `model` draws of the windows left out, with their true shapes, inside the mask."""
+        """Of what `model` draws of the windows left out, with their true shapes, where lips are drawn."""
         free = [f for f in range(len(self._points)) if not any(p.covers(f, APART) for p in self.left_out)]
         free = free or list(range(len(self._points)))
         by_opening = np.argsort(mouth_opening(self._points[free][:, SHAPE_POINTS]), kind="stable")
-        references = [free[by_opening[len(free) * part // 4]] for part in (1, 3)]
-        inside = pixel_mask()[0].numpy().astype(bool)
+        mouths = self._mouths([free[by_opening[len(free) * part // 4]] for part in (1, 3)])
         values, details = [], []
         for place in self.left_out:
-            real = self.pictures(place)
             points = self._points[place.first : place.stop, SHAPE_POINTS]
-            drawn = model.generate(real, *self._known(references, points, place), steps=len(LEVELS))
-            error = (drawn[:, inside].astype(np.float32) - real[:, inside]) ** 2
+            drafts = self._drafts(model, mouths, points, place)
+            latents = model.draw(drafts, model.face_tokens(mouths), *self._heard_at(place), Style(steps=len(LEVELS)))
+            inside = drafts.regions > 0.5
+            drawn, real = (
+                x[:, LIPS_PX[0], LIPS_PX[1]] for x in (model.render(drafts, latents), self.pictures(place))
+            )
+            error = (drawn[inside].astype(np.float32) - real[inside]) ** 2
             values.append(10 * np.log10(255**2 / max(float(error.mean()), 1e-3)))
-            details += [float(cv2.Laplacian(image, cv2.CV_32F)[inside].std()) for image in drawn]
+            details += [float(cv2.Laplacian(x, cv2.CV_32F)[m].std()) for x, m in zip(drawn, inside, strict=True)]
         return Quality(float(np.mean(values)), float(np.mean(details)))
 
 
@@ -201,6 +215,7 @@ def _loss(
     model: LipSyncModel,
     trainee: LatentLipDiffusion,
     window: np.ndarray,
+    drafts: Drafts,
     conditions: Conditions,
     level: float,
     random: torch.Generator,
@@ -208,14 +223,15 @@ def _loss(
     """Flow-matching error of the latents plus the absolute error of a few decoded frames."""
     clean, device = model.encode(window), model.device
     noise = torch.randn(1, 1, *clean.shape[2:], generator=random).to(device).expand_as(clean)
-    mask = latent_mask().to(device)
-    weights = mask + OUTSIDE_WEIGHT * (1 - mask)
+    inside = torch.from_numpy(drafts.regions)[:, None].to(device)
+    region = torch.nn.functional.adaptive_avg_pool2d(inside, clean.shape[-1])[None]
+    weights = region + OUTSIDE_WEIGHT * (1 - region)
     dtype = fast_dtype(device)
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         levels = torch.full((1,), level, device=device)
         flow, estimate = trainee.loss(clean, conditions, noise, levels, weights / weights.mean())
     chosen = torch.randperm(len(window), generator=random)[:DECODED]
-    real = torch.from_numpy(window[chosen.numpy()]).permute(0, 3, 1, 2).to(device).float() / 127.5 - 1
-    inside = pixel_mask().to(device)
-    error = (model.decode(estimate[0, chosen]) - real).abs() * inside
-    return flow + error.mean() / inside.mean()
+    lips = np.ascontiguousarray(window[chosen.numpy()][:, LIPS_PX[0], LIPS_PX[1]])
+    real = torch.from_numpy(lips).permute(0, 3, 1, 2).to(device).float() / 127.5 - 1
+    error = (model.decode(estimate[0, chosen]) - real).abs() * inside[chosen]
+    return flow + error.mean() / inside[chosen].mean()

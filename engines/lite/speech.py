@@ -33,7 +33,7 @@ def fit_speech(model: LipSyncModel, heard: Heard, ridge: float) -> tuple[LipSync
         An adapted copy, or `model` itself where that is better; the mean error of the lip points on frames left out,
         px of the mouth window.
     """
-    neutral, _, true = true_shapes(heard.points(), model.mouth_shape)
+    neutral, _, true = true_shapes(heard, model.mouth_shape)
     times, resting = heard.times(), float(mouth_opening(neutral.mouth[None])[0])
     hidden = hidden_reader(model).predict_shape(heard.speech, times, resting)
     missing = (true - model.predict_shape(heard.speech, times, resting)).astype(np.float64)

@@ -1,0 +1,92 @@
+"""The bank of a person's mouths: spread over what was seen, bounded, and picked from along a cheapest path."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from faces.bank import Mouth, MouthBank, MouthPicker, cheapest_path, mouth_of
+
+POSE = np.zeros(3, np.float32)
+
+
+def mouth(opening: float, sharpness: float = 1.0, yaw: float = 0.0) -> Mouth:
+    """A mouth whose lips all lie `opening` px off their rest."""
+    lips = np.tile(np.array([0, opening], np.float32), 40)
+    picture = np.full((160, 160, 3), int(opening) % 256, np.uint8)
+    shape = np.full(10, opening, np.float32)
+    return Mouth(picture, np.zeros((57, 2), np.float32), shape, lips, POSE + np.float32([yaw, 0, 0]), sharpness)
+
+
+def wanted(*openings: float) -> tuple[np.ndarray, np.ndarray]:
+    return np.stack([mouth(opening).lips for opening in openings]), np.tile(POSE, (len(openings), 1))
+
+
+def openings(bank: MouthBank) -> list[float]:
+    return sorted(float(m.lips[1]) for m in bank.mouths)
+
+
+def test_a_bank_is_spread_over_what_was_seen_and_bounded() -> None:
+    seen = [mouth(0.01 * i) for i in range(1000)]
+    bank = MouthBank.of(seen, 5)
+    assert len(bank) == 5
+    assert np.diff(openings(bank)).min() > 1.5, "mouths that are alike"
+    assert openings(bank)[0] < 1 and openings(bank)[-1] > 9
+
+
+def test_mouths_that_are_all_alike_are_kept_once() -> None:
+    assert len(MouthBank.of([mouth(3.0) for _ in range(50)], 20)) == 1
+
+
+def test_a_growing_bank_takes_what_is_new_and_keeps_its_size() -> None:
+    bank = MouthBank.of([mouth(0.0)], 8)
+    for step in range(500):
+        bank = bank.with_mouth(mouth(step % 100 / 5), 8)
+    assert len(bank) == 8
+    assert openings(bank)[0] < 2 and openings(bank)[-1] > 17
+    assert bank.with_mouth(bank.mouths[3], 8) is bank
+
+
+def test_the_nearest_mouth_is_picked_and_how_far_it_is_is_said() -> None:
+    bank = MouthBank((mouth(0.0), mouth(5.0), mouth(10.0)))
+    picks = MouthPicker().pick(bank, *wanted(0, 0, 0, 9, 9, 9))
+    assert [max(pick.mouths, key=lambda m: m[1])[0].lips[1] for pick in picks] == [0, 0, 0, 10, 10, 10]
+    assert [round(pick.unlike, 2) for pick in picks] == [0, 0, 0, 1, 1, 1]
+    assert all(abs(sum(weight for _, weight in pick.mouths) - 1) < 1e-6 for pick in picks)
+
+
+def test_a_change_is_a_short_cross_fade_and_small_gains_are_not_worth_one() -> None:
+    bank = MouthBank((mouth(0.0), mouth(0.5)))
+    picker = MouthPicker()
+    picks = picker.pick(bank, *wanted(0, 0, 0.5, 0, 0))
+    assert all(len(pick.mouths) == 1 for pick in picks)
+    far = MouthBank((mouth(0.0), mouth(8.0)))
+    assert [len(pick.mouths) for pick in MouthPicker().pick(far, *wanted(0, 0, 8, 8))] == [1, 2, 2, 1]
+
+
+def test_blocks_go_on_where_the_one_before_ended() -> None:
+    bank = MouthBank((mouth(0.0), mouth(1.0)))
+    picker = MouthPicker()
+    picker.pick(bank, *wanted(1, 1))
+    (pick, *_) = picker.pick(bank, *wanted(0.49, 0.49))
+    assert pick.mouths[0][0] is bank.mouths[1] and len(pick.mouths) == 1, "a change that saves next to nothing"
+
+
+def test_a_turned_or_soft_picture_counts_less() -> None:
+    bank = MouthBank((mouth(0.0, yaw=30.0), mouth(0.3), mouth(0.3, sharpness=0.2)))
+    (pick,) = MouthPicker().pick(bank, *wanted(0.0))
+    assert pick.mouths[0][0] is bank.mouths[1]
+
+
+def test_the_cheapest_path_is_that_of_trying_all() -> None:
+    costs = np.random.default_rng(0).uniform(0, 2, (5, 3))
+    ways = np.stack(np.meshgrid(*[range(3)] * 5, indexing="ij"), -1).reshape(-1, 5)
+    totals = costs[np.arange(5), ways].sum(1) + 0.6 * (np.diff(ways, axis=1) != 0).sum(1) + 0.6 * (ways[:, 0] != 2)
+    assert cheapest_path(costs, 0.6, start=2) == list(ways[totals.argmin()])
+
+
+def test_sharpness_is_measured_in_the_picture() -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (160, 160, 3), dtype=np.uint8)
+    flat = np.full((160, 160, 3), 128, np.uint8)
+    points = np.zeros((57, 2), np.float32)
+    sharp, soft = (mouth_of(image, points, points, np.zeros(10), POSE).sharpness for image in (noise, flat))
+    assert sharp > 10 > soft
