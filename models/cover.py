@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from models.checkpoint import load_pretrained
 from models.library import ConfigMixin, ModelMixin, register_to_config
 
+USUAL_LIGHT = (136.0, 98.0, 82.0)  # mean R, G, B of mouth windows of twelve people, 0 to 255
+GAINS = (0.4, 5.0)  # least and greatest by which a channel is brought there
 INPUT_SIDE = 64  # px to which the 160x160 mouth window is scaled
 
 
@@ -63,6 +65,14 @@ class CoverJudge:
 
     @torch.inference_mode()
     def __call__(self, window: np.ndarray) -> float:
-        """The chance, 0 to 1, of a mouth window, uint8 RGB (160, 160, 3)."""
-        pixels = torch.from_numpy(np.ascontiguousarray(window)).permute(2, 0, 1)[None].float() / 127.5 - 1
-        return self._net(pixels).sigmoid().item()
+        """The chance, 0 to 1, of a mouth window, uint8 RGB (160, 160, 3).
+
+        The network takes coloured light for a cover, so it looks twice: at the window as it is, and in the usual light.
+        A cover is one in both; the lower chance counts.
+        """
+        given = torch.from_numpy(np.ascontiguousarray(window)).permute(2, 0, 1)[None].float()
+        small = F.interpolate(given, size=INPUT_SIDE, mode="area")
+        mean = small.mean((2, 3), keepdim=True).clamp(min=1.0)
+        gain = (torch.tensor(USUAL_LIGHT).view(1, 3, 1, 1) / mean).clamp(*GAINS)
+        both = torch.cat([small, (small * gain).clamp(max=255.0)]) / 127.5 - 1
+        return self._net(both).sigmoid().min().item()

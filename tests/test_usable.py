@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from skimage import data as pictures
 
 from data.occlusions import KINDS, covered, draw_sprite, put, skin_colour
+from faces.alignment import MOUTH_WINDOW, align_matrix
 from faces.detector import FaceDetector, FaceMesh, roi_from_detection
 from faces.tracker import FaceFrame
 from faces.usable import (
@@ -28,6 +30,7 @@ from faces.usable import (
     judged,
 )
 from models.cover import CoverJudge
+from video_processor import VideoReader
 
 PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
 MODELS, WEIGHTS = PRETRAINED / "faces", PRETRAINED / "mouth_cover"
@@ -165,3 +168,34 @@ def test_the_trained_network_sees_what_lies_before_a_mouth(astronaut: np.ndarray
         assert covered(alpha, mesh).hides_the_mouth
         found += reasons(faces(image, [mesh] * 3), usable) == [COVERED] * 3
     assert found >= 5
+
+
+@pytest.mark.parametrize(
+    "light",
+    [(0.35, 0.45, 1.1), (1.1, 0.3, 0.9), (0.2, 0.2, 0.2)],
+    ids=["blue", "neon", "dark"],
+)
+def test_light_is_no_cover(astronaut: np.ndarray, mesh: np.ndarray, light: tuple[float, float, float]) -> None:
+    lit = np.clip(astronaut * np.array(light), 0, 255).astype(np.uint8)
+    assert reasons(faces(lit, [mesh] * 3), UsableFace(cover=CoverJudge(WEIGHTS))) == [None] * 3
+
+
+def test_light_grain_and_stretch_are_no_cover_on_real_faces(talking_faces: Path) -> None:
+    judge, grain = CoverJudge(WEIGHTS), np.random.default_rng(0)
+    changes: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "blue": lambda image: image * np.array([0.35, 0.45, 1.1]),
+        "neon": lambda image: image * np.array([1.1, 0.3, 0.9]),
+        "dark": lambda image: image * 0.2,
+        "grain": lambda image: image + grain.normal(0, 20, image.shape),
+        "stretch": lambda image: cv2.resize(image[20:140], (160, 160)),
+    }
+    windows: list[np.ndarray] = []
+    networks = FaceDetector(MODELS), FaceMesh(MODELS)
+    for name in ("filby89_p069_0000", "opentalker_p071_0000", "lip2speech_34_0000"):  # not in training
+        with VideoReader(talking_faces / "test" / "videos" / f"{name}.mp4") as reader:
+            for frame in itertools.islice(reader, 0, 40, 8):
+                points, _ = networks[1](frame.image, roi_from_detection(networks[0].detect(frame.image)[0]))
+                windows.append(MOUTH_WINDOW.warp(frame.image, align_matrix(points)))
+    for kind, change in changes.items():
+        seen = [judge(np.clip(change(window.astype(np.float32)), 0, 255).astype(np.uint8)) for window in windows]
+        assert np.mean(np.array(seen) > UsableFace().max_cover) <= 0.1, kind
