@@ -13,7 +13,7 @@ import pytest
 from skimage import data as pictures
 
 from data.occlusions import KINDS, covered, draw_sprite, put, skin_colour
-from faces.alignment import MOUTH_WINDOW, align_matrix
+from faces.alignment import align_matrix
 from faces.detector import FaceDetector, FaceMesh, roi_from_detection
 from faces.tracker import FaceFrame
 from faces.usable import (
@@ -29,6 +29,7 @@ from faces.usable import (
     in_words,
     judged,
 )
+from faces.window import MOUTH_WINDOW
 from models.cover import CoverJudge
 from video_processor import VideoReader
 
