@@ -26,6 +26,8 @@ SAMPLE_RATE = 16000
 
 # Below this level a recording holds no speech; making it louder would only bring up noise.
 _SILENCE_DBFS = -70.0
+# Of the power that channels without anything in common would leave; less means that they cancel each other.
+_CANCELLED = 0.1
 
 
 @dataclass(frozen=True)
@@ -91,18 +93,48 @@ def load_audio(
     Raises:
         InputError: missing, empty, not a media file, no sound stream, zero length, damaged, or too long.
     """
+    return load_audio_noted(path, sample_rate, limits, dtype)[0]
+
+
+def load_audio_noted(
+    path: str | os.PathLike[str],
+    sample_rate: int = SAMPLE_RATE,
+    limits: MediaLimits | None = None,
+    dtype: type[np.floating] = np.float32,
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """As `load_audio`, and sentences for the user about the sound: channels that cancel each other, or silence.
+
+    Channels are mixed by their mean. Where one is the other turned over, that leaves nothing, so the loudest is
+    taken alone.
+    """
     path, limits = Path(path), limits or MediaLimits()
+    samples, powers = _mixed(path, sample_rate, limits, dtype)
+    notes = []
+    if float(np.mean(np.square(samples, dtype=np.float64))) < _CANCELLED * powers.sum() / powers.size**2:
+        samples, _ = _mixed(path, sample_rate, limits, dtype, channel=int(powers.argmax()))
+        notes.append(f"The channels of {path.name} cancel each other (one is inverted): the loudest alone was heard.")
+    if _level(samples, sample_rate, above=1.0) < _SILENCE_DBFS:
+        notes.append(f"The sound of {path.name} is silent throughout: the mouth stays at rest.")
+    return samples, tuple(notes)
+
+
+def _mixed(
+    path: Path, sample_rate: int, limits: MediaLimits, dtype: type[np.floating], channel: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of all channels or one alone (N,), and the mean power of each channel (C,)."""
+    pieces, powers = [], np.zeros(1)
     with open_media(path, limits) as container:
         stream = _audio_stream(container, path)
         # Channels side by side: PyAV reads beyond its memory where eight or more lie one after another.
-        frames = aligned_sound(container, stream, sample_rate, "flt", max_duration_s=limits.max_duration_s)
-        # The mean, because FFmpeg's own mix of channels can exceed full scale.
-        pieces = [
-            _in_range(frame.to_ndarray().reshape(frame.samples, -1).mean(axis=1)).astype(dtype) for frame in frames
-        ]
+        for frame in aligned_sound(container, stream, sample_rate, "flt", max_duration_s=limits.max_duration_s):
+            channels = _in_range(frame.to_ndarray().reshape(frame.samples, -1))
+            powers = powers + np.square(channels, dtype=np.float64).sum(axis=0)
+            # The mean, because FFmpeg's own mix of channels can exceed full scale.
+            pieces.append((channels.mean(axis=1) if channel is None else channels[:, channel]).astype(dtype))
     if not sum(piece.size for piece in pieces):
         raise _silent(path)
-    return np.concatenate(pieces)
+    samples = np.concatenate(pieces)
+    return samples, powers / samples.size
 
 
 def _in_range(samples: np.ndarray) -> np.ndarray:
@@ -123,14 +155,18 @@ def normalize_loudness(samples: np.ndarray, target_dbfs: float = -23.0) -> np.nd
     Returns:
         float32 (N,) in [-1, 1].
     """
-    length = SAMPLE_RATE // 10
-    pieces = np.array_split(samples, max(1, samples.size // length))
-    power = np.sort([float(np.mean(np.square(piece))) for piece in pieces])
-    level = 10 * np.log10(np.mean(power[power.size // 2 :]) + 1e-12)
+    level = _level(samples, SAMPLE_RATE, above=0.5)
     if level < _SILENCE_DBFS:
         return samples
     gain = 10 ** ((target_dbfs - level) / 20)
     return (samples * min(gain, 1.0 / float(np.abs(samples).max()))).astype(np.float32)
+
+
+def _level(samples: np.ndarray, sample_rate: int, above: float) -> float:
+    """dBFS (RMS) of the 0.1 s pieces that are louder than this part of all; 0.5: the louder half, 1: the loudest."""
+    pieces = np.array_split(samples, max(1, samples.size // (sample_rate // 10)))
+    power = np.sort([float(np.mean(np.square(piece, dtype=np.float64))) for piece in pieces])
+    return float(10 * np.log10(np.mean(power[min(int(power.size * above), power.size - 1) :]) + 1e-12))
 
 
 def _audio_stream(container: InputContainer, path: Path) -> AudioStream:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from audio_processor import load_audio
+from audio_processor import load_audio_noted
 from engines.base import Engine
 from faces.mouth_windows import MouthFrame, mouth_windows, with_fades
 from faces.person import with_person
@@ -120,6 +120,7 @@ class Job:
         self._speech: Any
         self._speech_end = 0.0  # seconds
         self._notes: tuple[str, ...] = ()
+        self._heard: tuple[str, ...] = ()  # sentences about the sound
 
     def run(self, video: Path, said: Utterance, output: Path, progress: ProgressCallback, started: float) -> Summary:
         """See `LipSyncPipeline.run`; `started` is the clock's value at its start.
@@ -170,7 +171,7 @@ class Job:
         alone = torch_threads(1) if self._engine.is_accelerated else nullcontext()
         # Leaving the block in either way stops the stages first, then completes or removes the files.
         with alone, self._writer(audio, output) as writer, early, stages as results:
-            self._notes = (*writer.notes, *self._pace())
+            self._notes = (*writer.notes, *self._pace(), *self._heard)
             for mouth, patch in results:
                 begun = time.perf_counter()
                 early.write(mouth.frame, writer.write(mouth.frame, patch))
@@ -185,7 +186,7 @@ class Job:
 
     def _hear(self, said: Utterance) -> tuple[Any, float]:
         """What the engine hears, and the length of the speech in seconds."""
-        samples = load_audio(said.audio, SAMPLE_RATE, self._limits, np.float16)
+        samples, self._heard = load_audio_noted(said.audio, SAMPLE_RATE, self._limits, np.float16)
         silence = np.zeros(round(_SILENCE_S * SAMPLE_RATE), samples.dtype)
         heard = self._engine.hear(np.concatenate([samples, silence]), said.phonemes)
         return heard, len(samples) / SAMPLE_RATE

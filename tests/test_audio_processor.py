@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from audio_processor import SAMPLE_RATE, load_audio, normalize_loudness, probe_audio
+from audio_processor import SAMPLE_RATE, load_audio, load_audio_noted, normalize_loudness, probe_audio
 from tests.footage import bad_file, lag_seconds, make_sound, make_video, speech_like
 from utils.helpers import InputError
 
@@ -23,6 +23,39 @@ def test_any_wav_becomes_mono_16_khz_of_the_same_length_and_level(tmp_path: Path
     assert samples.size == pytest.approx(1.3 * SAMPLE_RATE, abs=2)
     # The mean of equal channels is the channel itself, not 3 dB more.
     assert np.abs(samples).max() == pytest.approx(np.abs(speech_like(1.3, rate)).max(), rel=0.1)
+
+
+@pytest.mark.parametrize("leak", [0.0, 0.02])
+def test_an_inverted_channel_is_heard_and_said(tmp_path: Path, leak: float):
+    speech = speech_like(1.0, SAMPLE_RATE)
+    soundfile.write(tmp_path / "turned.wav", np.stack([speech, (leak - 0.9) * speech], axis=1), SAMPLE_RATE)
+
+    samples, notes = load_audio_noted(tmp_path / "turned.wav")
+
+    np.testing.assert_allclose(samples, speech, atol=1e-3)
+    assert len(notes) == 1 and "inverted" in notes[0] and "turned.wav" in notes[0]
+
+
+@pytest.mark.parametrize("other", ["same", "silent", "unlike"])
+def test_channels_that_do_not_cancel_are_mixed_without_a_word(tmp_path: Path, other: str):
+    speech = speech_like(1.0, SAMPLE_RATE)
+    noise = np.random.default_rng(0).normal(0, 0.05, speech.size)
+    second = {"same": speech, "silent": 0 * speech, "unlike": noise}[other]
+    soundfile.write(tmp_path / "two.wav", np.stack([speech, second], axis=1), SAMPLE_RATE)
+
+    samples, notes = load_audio_noted(tmp_path / "two.wav")
+
+    np.testing.assert_allclose(samples, (speech + second) / 2, atol=1e-3)
+    assert notes == ()
+
+
+def test_silence_throughout_is_said_and_a_pause_is_not(tmp_path: Path):
+    speech = speech_like(0.5, SAMPLE_RATE)
+    soundfile.write(tmp_path / "none.wav", np.zeros(SAMPLE_RATE), SAMPLE_RATE)
+    soundfile.write(tmp_path / "late.wav", np.concatenate([np.zeros(10 * SAMPLE_RATE), speech]), SAMPLE_RATE)
+
+    assert "silent throughout" in load_audio_noted(tmp_path / "none.wav")[1][0]
+    assert load_audio_noted(tmp_path / "late.wav")[1] == ()
 
 
 def test_resampling_keeps_the_waveform(tmp_path: Path):

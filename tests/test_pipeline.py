@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from engines.lite.engine import Lite
@@ -112,6 +113,15 @@ def test_phonemes_change_the_mouth_only_where_the_weights_know_them(
     taught = LipSyncPipeline(Lite.of(model, lip_sync._config), lip_sync._config)
     assert all(map(equal, silent, mouths(taught)))
     assert not all(map(equal, silent, mouths(taught, phonemes=said)))
+
+
+def test_silence_throughout_is_said_in_the_summary(lip_sync: LipSyncPipeline, tmp_path: Path) -> None:
+    video = footage.make_video(tmp_path / "in.mp4", 0.4, sound=False)
+    soundfile.write(tmp_path / "silence.wav", np.zeros(6400), 16000)
+
+    summary = lip_sync.run(video, tmp_path / "silence.wav", tmp_path / "out.mp4", FAST)
+
+    assert any("silent throughout" in note for note in summary.notes)
 
 
 def test_a_portrait_speaks_for_as_long_as_the_sound(lip_sync: LipSyncPipeline, tmp_path: Path) -> None:
