@@ -40,6 +40,7 @@ SYNTHETIC_MARK = {
 """Metadata of every result: for people, and IPTC's term for programs (https://cv.iptc.org/newscodes/digitalsourcetype)."""
 
 _TIME_TOLERANCE = 1e-3  # seconds
+_RESTED_S = 0.6  # after the speech the mouth is at rest: later frames are drawn as at this moment
 _SILENCE_S = 0.5  # heard after the speech, so that the mouth closes while the last frames fade out
 _HELD_BYTES = 256 * 2**20  # of frames that wait for their person to be known
 _QUEUE_BYTES = 128 * 2**20  # of frames that wait between two stages
@@ -187,7 +188,8 @@ class Job:
     def _hear(self, said: Utterance) -> tuple[Any, float]:
         """What the engine hears, and the length of the speech in seconds."""
         samples, self._heard = load_audio_noted(said.audio, SAMPLE_RATE, self._limits, np.float16)
-        silence = np.zeros(round(_SILENCE_S * SAMPLE_RATE), samples.dtype)
+        seconds = _RESTED_S + _SILENCE_S if self._options.rest == "still" else _SILENCE_S
+        silence = np.zeros(round(seconds * SAMPLE_RATE), samples.dtype)
         heard = self._engine.hear(np.concatenate([samples, silence]), said.phonemes)
         return heard, len(samples) / SAMPLE_RATE
 
@@ -217,7 +219,7 @@ class Job:
         if self._info.is_image or count is None:
             return spoken if self._info.is_image else None
         if count > spoken:
-            return count if self._options.rest == "keep" else spoken
+            return spoken if self._options.rest == "cut" else count
         return count if self._options.fit == "cut" else spoken
 
     def _frames_within(self, memory: int, most: int) -> int:
@@ -227,7 +229,8 @@ class Job:
 
     def _decode(self, _: Iterator[Any]) -> Iterator[Frame]:
         options = self._options
-        yield from fitted_frames(self._info.path, self._speech_end, options.fit, options.rest, self._limits)
+        rest = "cut" if options.rest == "cut" else "keep"
+        yield from fitted_frames(self._info.path, self._speech_end, options.fit, rest, self._limits)
 
     def _faces(self, frames: Iterator[Frame]) -> Iterator[tuple[MouthFrame, Any]]:
         mouths = with_fades(self._mouths(frames), self._config.faces.fade_frames)
@@ -235,13 +238,14 @@ class Job:
         yield from with_person(mouths, self._engine.meet, held)
 
     def _mouths(self, frames: Iterator[Frame]) -> Iterator[MouthFrame]:
-        """Mouth windows while there is speech; after it the frames are not even looked at."""
+        """Mouth windows while there is speech, and with "still" to the end; else the others are not even looked at."""
         silent: list[Frame] = []
         shot = 0
         faces = self._seeing.tracker().follow(self._while_speaking(frames, silent))
         for mouth in mouth_windows(faces, self._seeing.usable(), _release, geometry=self._seeing.geometry):
             shot = mouth.shot
-            yield mouth
+            # What is drawn at one moment of silence looks like any other, and an hour of it need not be heard.
+            yield replace(mouth, time=min(mouth.time, self._speech_end + _RESTED_S))
         for frame in itertools.chain(silent, frames):
             size = (self._info.height, self._info.width)
             yield MouthFrame(_release(frame), frame.time, size, shot, AFTER_SPEECH)
@@ -250,7 +254,7 @@ class Job:
         """Frames up to the end of the speech and of the fade; the first one after it goes into `silent`."""
         end = self._speech_end + min(float(self._config.faces.fade_frames / self._info.fps), _SILENCE_S)
         for frame in frames:
-            if frame.time >= end - _TIME_TOLERANCE:
+            if self._options.rest != "still" and frame.time >= end - _TIME_TOLERANCE:
                 silent.append(frame)
                 return
             yield frame

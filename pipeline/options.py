@@ -16,7 +16,7 @@ from utils.config import MediaLimits as MediaConfig
 from utils.helpers import InputError
 from video_processor import CODECS, MediaLimits, VideoWriter, probe_video
 
-FITS, RESTS = ("bounce", "loop", "freeze", "cut"), ("keep", "cut")
+FITS, RESTS = ("bounce", "loop", "freeze", "cut"), ("still", "keep", "cut")
 CHOICES = {"fit": FITS, "rest": RESTS, "codec": CODECS}
 """Options that are one of a few words."""
 
@@ -42,7 +42,8 @@ class Options:
             used to.
         seed: of the random noise; the same number gives the same result.
         fit: what to do when the sound is longer than the video: bounce, loop, freeze, cut.
-        rest: what to do when the video is longer than the sound: keep, cut.
+        rest: what to do when the video is longer than the sound: still (the mouth rests to the end), keep (the lips of
+            the video go on), cut.
         face: which face speaks: largest, left, right, speaker (whose lips fit the video's own sound), index:N (0 is the
             leftmost), point:X,Y or point:X,Y@SECONDS.
         min_confidence: how sure to be of a face before it gets a new mouth, 0 to 1; see `faces.usable`.
@@ -57,7 +58,7 @@ class Options:
     guidance: float | None = None
     seed: int = 1
     fit: str = "bounce"
-    rest: str = "keep"
+    rest: str = "still"
     face: str = "largest"
     codec: str = "auto"
     crf: int = 16

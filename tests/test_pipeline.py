@@ -250,7 +250,7 @@ def test_after_a_shorter_sound_the_video_goes_on_unchanged(
     lip_sync: LipSyncPipeline, tmp_path: Path, patches: list[Patch | None]
 ) -> None:
     video = footage.make_video(tmp_path / "video.mp4", 1.6)
-    summary = run(lip_sync, video, 0.8, "out.mkv", LOSSLESS)
+    summary = run(lip_sync, video, 0.8, "out.mkv", replace(LOSSLESS, rest="keep"))
 
     fade = 4
     assert summary.frames == 40 and summary.generated == 20 + fade
@@ -259,6 +259,30 @@ def test_after_a_shorter_sound_the_video_goes_on_unchanged(
     assert same == [False] * 24 + [True] * 16
     opacity = [round(float(patch.alpha.max()), 1) for patch in patches[17:24]]
     assert opacity == [1, 1, 1, 0.8, 0.6, 0.4, 0.2]
+
+
+def test_after_a_shorter_sound_the_mouth_is_drawn_at_rest_to_the_end(
+    lip_sync: LipSyncPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments: list[float] = []
+    drawn = job.draw_mouths
+
+    def watched(frames: Iterator, *rest: object) -> Iterator:
+        def seen() -> Iterator:
+            for mouth, person in frames:
+                moments.append(mouth.time)
+                yield mouth, person
+
+        return drawn(seen(), *rest)
+
+    monkeypatch.setattr(job, "draw_mouths", watched)
+    video = footage.make_video(tmp_path / "video.mp4", 2.4)
+    summary = run(lip_sync, video, 0.8, "out.mkv", LOSSLESS)
+
+    assert summary.frames == summary.generated == 60
+    assert not any(equal(a, b) for a, b in zip(planes(video), planes(summary.output), strict=True))
+    # Each frame up to the rest hears its own moment; then all hear the same one, which lies in silence.
+    assert moments[:35] == pytest.approx(times(video)[:35]) and moments[35:] == pytest.approx([1.4] * 25)
 
 
 def test_the_rest_after_a_shorter_sound_can_be_cut(lip_sync: LipSyncPipeline, tmp_path: Path) -> None:

@@ -256,8 +256,9 @@ def _add_choices(parser: argparse.ArgumentParser, defaults: InferenceConfig) -> 
     choices.add_argument(
         "--rest",
         choices=RESTS,
-        default="keep",
-        help="if the video is longer than the sound: keep the rest unchanged, or cut it off (default: keep)",
+        default="still",
+        help="if the video is longer than the sound: the mouth rests to the end, keep the rest unchanged, or cut it "
+        "off (default: still)",
     )
 
 

@@ -134,7 +134,7 @@ def _more(words: _Translated, page: Page) -> list[Any]:
         adapt = gr.Checkbox(False, label=words("adapt"))
         with gr.Row():
             fit = gr.Dropdown([(fit, fit) for fit in FITS], value="bounce", label=words("fit"), min_width=200)
-            rest = gr.Dropdown([(rest, rest) for rest in RESTS], value="keep", label=words("rest"), min_width=200)
+            rest = gr.Dropdown([(rest, rest) for rest in RESTS], value="still", label=words("rest"), min_width=200)
         steps = gr.Slider(0, 20, value=0, step=1, label=words("steps"), buttons=[])
         engine = gr.Dropdown(
             [(words("usual_engine"), ""), *((name, name) for name in engines)],

@@ -273,7 +273,7 @@ class Page:
             gr.Dropdown(spoken, value="auto"),
             gr.Dropdown([(words["usual_voice"], "")], value=""),
             gr.Dropdown([(words[f"fit_{fit}"], fit) for fit in FITS], value="bounce"),
-            gr.Dropdown([(words[f"rest_{rest}"], rest) for rest in RESTS], value="keep"),
+            gr.Dropdown([(words[f"rest_{rest}"], rest) for rest in RESTS], value="still"),
             gr.Radio([(words["largest"], "largest")], value="largest"),
         )
 
