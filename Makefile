@@ -65,9 +65,9 @@ voices: $(VENV)/.installed
 demo: $(VENV)/.installed
 	@mkdir -p "$(OUTPUTS)"
 	"$(PY)" app.py --mode cli --video examples/portrait.png --audio examples/speech.wav \
-		--output "$(OUTPUTS)/demo.mp4"
+		--output "$(OUTPUTS)/demo.mp4" --overwrite
 	"$(PY)" app.py --mode cli --video examples/portrait.png --text "$(DEMO_TEXT)" --lang en \
-		--output "$(OUTPUTS)/demo_text.mp4"
+		--output "$(OUTPUTS)/demo_text.mp4" --overwrite
 	@echo "Done: $(OUTPUTS)/demo.mp4 and $(OUTPUTS)/demo_text.mp4"
 
 # Two processes with one thread each (tests/conftest.py); a file stays in one process, so that what its tests

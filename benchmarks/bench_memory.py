@@ -49,6 +49,7 @@ def watch(seconds: float, fps: int, folder: Path, more: list[str]) -> dict[str, 
     video = repeated(make_clip(folder / "part.mp4", min(seconds, PERIOD_S), fps), folder / "clip.mp4", seconds)
     audio = make_speech(folder / "speech.wav", ROOT / "examples" / "speech.wav", seconds)
     command = [sys.executable, str(ROOT / "app.py"), "--mode", "cli", "--video", str(video), "--audio", str(audio)]
+    command.append("--overwrite")
     started = time.monotonic()
     times, sizes = [], []
     with (folder / "log.txt").open("w+") as log:

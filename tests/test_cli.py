@@ -16,6 +16,7 @@ from serving.cli import command as cli
 from serving.cli import making
 from tests import footage
 from tests.tiny_weights import tiny_config
+from video_processor import probe_video
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -70,6 +71,68 @@ def test_bad_input_is_one_sentence_and_exit_code_2(case: str, inputs: Path, caps
     assert len(lines) == 1 and lines[0].startswith("error: ") and re.search(expected, lines[0])
     assert "Traceback" not in err
     assert {path: path.stat().st_mtime_ns for path in inputs.iterdir()} == before
+
+
+def test_an_existing_output_is_replaced_only_when_asked_for(
+    inputs: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, old, link = tiny_config(tmp_path, tiny_weights), tmp_path / "old.mp4", tmp_path / "link.mp4"
+    old.write_text("old")
+    link.symlink_to(old)
+
+    assert run(inputs, f"--config={config}", output=str(old)) == 2
+    assert capsys.readouterr().err.strip() == (
+        f"error: The file {old} exists; give another output, or --overwrite to replace it."
+    )
+    assert run(inputs, f"--config={config}", output=str(link)) == 2
+    assert old.read_text() == "old"
+
+    portrait = str(REPO / "examples" / "portrait.png")
+    assert run(inputs, f"--config={config}", "--overwrite", "--steps=1", video=portrait, output=str(link)) == 0
+    assert link.is_symlink() and probe_video(old).width > 0
+
+
+@pytest.mark.parametrize(("answer", "code", "sentence"), [("y", 2, "No face"), ("", 2, "exists")])
+def test_a_terminal_is_asked_before_a_file_is_replaced(
+    answer: str, code: int, sentence: str, inputs: Path, tiny_weights: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (tmp_path / "old.mp4").write_text("old")
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda question: answer)
+
+    config = tiny_config(tmp_path, tiny_weights)
+    assert run(inputs, f"--config={config}", video="faceless.mp4", output=str(tmp_path / "old.mp4")) == code
+    assert sentence in capsys.readouterr().err and (tmp_path / "old.mp4").read_text() == "old"
+
+
+@pytest.mark.parametrize("piped", ["video", "audio"])
+def test_standard_input_and_names_that_begin_with_a_dash(
+    piped: str, inputs: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    config = tiny_config(tmp_path, tiny_weights)
+    given = {"video": REPO / "examples" / "portrait.png", "audio": inputs / "speech.wav"}
+    other = "audio" if piped == "video" else "video"
+    (tmp_path / "-other").write_bytes(given[other].read_bytes())
+    command = [sys.executable, str(REPO / "app.py"), f"--{piped}", "-", f"--{other}", "-other", "--output", "-out.mp4"]
+    with given[piped].open("rb") as stream:
+        done = subprocess.run(
+            [*command, "--config", str(config), "--steps=1"], cwd=tmp_path, stdin=stream, capture_output=True, text=True
+        )
+    assert done.returncode == 0, done.stderr
+    assert probe_video(tmp_path / "-out.mp4").width > 0
+
+
+def test_standard_input_cannot_be_both(inputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["--video", "-", "--audio", "-", "--output", str(inputs / "out.mp4")]) == 2
+    assert "not both" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--video", "--audio"])
+def test_an_address_is_answered_with_a_sentence(option: str, inputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(inputs, option, "https://example.com/a.mp4") == 2
+    err = capsys.readouterr().err.strip()
+    assert "https://example.com/a.mp4 is an address, not a file; download it" in err and "\n" not in err
 
 
 @pytest.mark.parametrize(

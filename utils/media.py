@@ -31,6 +31,7 @@ _FORMATS = (
 )
 # A name that no protocol has: should a format want to open something else all the same, it cannot.
 _NO_PROTOCOL = "none"
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+", re.IGNORECASE)  # a path has lost the second slash
 # What is read to find out what a file holds, bytes and microseconds.
 _PROBE_BYTES, _PROBE_US = 16 * 2**20, 10_000_000
 
@@ -54,6 +55,9 @@ def check_readable(path: Path) -> None:
     """Raise InputError unless `path` is a regular file that has at least one byte and may be read."""
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the path of a media file.")
+    if not path.exists() and _ADDRESS.match(str(path)):
+        address = _ADDRESS.sub(r"\1://", str(path), count=1)
+        raise InputError(f"{address} is an address, not a file; download it and give the file's name.")
     if not path.exists():
         raise InputError(f"There is no file {path}; check the path.")
     if not path.is_file():

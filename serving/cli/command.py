@@ -19,6 +19,7 @@ from pipeline.face_list import face_lines, list_faces
 from pipeline.options import CODECS, FITS, RESTS, Options
 from serving.cli.batch import Columns, Finished, Outcome, check_files, read_rows, run_batch
 from serving.cli.engine_list import add_engines, engine_lines
+from serving.cli.files import files_of_one_job, with_dashed_names
 from serving.cli.making import Maker, VideoJob, measure_engines
 from serving.cli.spoken_text import list_voices, read_text, system_language
 from utils.config import Config, InferenceConfig, load_config
@@ -91,6 +92,7 @@ def main(argv: Sequence[str]) -> int:
 def _answer(argv: Sequence[str]) -> tuple[str, int]:
     """Do what the arguments ask for; returns what to print, and the exit code."""
     parser = build_parser(load_config(CONFIG).inference)
+    argv = with_dashed_names(argv, parser._option_string_actions)
     arguments = parser.parse_args(argv)
     if arguments.batch is not None:
         outcome = _run_batch(_RowParser(parents=[parser], add_help=False, allow_abbrev=False), arguments, argv)
@@ -139,9 +141,10 @@ def build_parser(defaults: InferenceConfig) -> argparse.ArgumentParser:
 
 def _add_files(parser: argparse.ArgumentParser) -> None:
     files = parser.add_argument_group("files (video, output, and a sound or a text are needed)")
-    files.add_argument("--video", type=Path, help="video with a face, or a portrait picture")
-    files.add_argument("--audio", type=Path, help="sound file (or a video with sound) that is to be spoken")
+    files.add_argument("--video", type=Path, help="video with a face, or a portrait picture; - is standard input")
+    files.add_argument("--audio", type=Path, help="sound file (or a video with sound) that is to be spoken; - too")
     files.add_argument("--output", type=Path, help="video to write: .mp4, .mov, .mkv or .webm")
+    files.add_argument("--overwrite", action="store_true", help="replace an output that exists; with --batch: make all")
     files.add_argument(
         "--list-faces",
         type=Path,
@@ -162,7 +165,6 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
         help="make all videos of a list; its columns are named like the options: video, audio or text, lang, output, "
         "face, ... What is finished is not made again",
     )
-    batch.add_argument("--overwrite", action="store_true", help="make finished videos of the list again")
 
 
 def _add_text(parser: argparse.ArgumentParser) -> None:
@@ -292,9 +294,8 @@ def _about_engines(arguments: argparse.Namespace) -> str:
 
 def _run(arguments: argparse.Namespace) -> Summary:
     config = _configured(arguments)
-    job = _job(arguments, config)
-    with Progress() as progress:
-        return _maker(arguments, config).make(job, progress)
+    with files_of_one_job(arguments, config.media.max_file_gb), Progress() as progress:
+        return _maker(arguments, config).make(_job(arguments, config), progress)
 
 
 def _run_batch(parser: argparse.ArgumentParser, arguments: argparse.Namespace, argv: Sequence[str]) -> Outcome:
