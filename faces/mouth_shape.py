@@ -30,6 +30,7 @@ SKETCH_SIZE = 40
 CLOSED_SHARE = 0.1  # of a person's frames, those with the smallest gap, show the mouth at rest
 RESTING_OPENING_PX = 3.7  # gap of the mesh's inner lips at rest: mean of 17 people
 WIDEST_REST_PX = 63.0  # width of closed mouths: 95 of 100 people's are narrower
+_LEAST_WIDTH_PX = 0.5  # a basis whose mouths vary less in width does not know how
 CLOSED_PART = 0.75  # gap of pressed lips in parts of the resting mouth's
 ANGLE_UNIT_DEG = 10.0  # of the pose map
 _SUBPIXEL_BITS = 4  # cv2.fillPoly takes fixed-point coordinates; 1/16 px keeps small openings
@@ -78,9 +79,15 @@ class MouthShape:
 
     @cached_property
     def width_move(self) -> np.ndarray:
-        """The same (P, 2) where the mouth grows by a pixel in width; the gap between the lips and the jaw stay."""
+        """The same (P, 2) where the mouth grows by a pixel in width; the gap between the lips and the jaw stay.
+
+        Zero where the basis holds no such movement.
+        """
         gap, width = mouth_opening(self._moves), self._moves[:, _RIGHT, 0] - self._moves[:, _LEFT, 0]
-        move = self._move(width - gap * (gap @ width) / (gap @ gap))
+        alone = width - gap * (gap @ width) / (gap @ gap)
+        if np.linalg.norm(alone) < _LEAST_WIDTH_PX:
+            return np.zeros_like(self._moves[0])
+        move = self._move(alone)
         move[_JAW] = 0.0
         return move / float(move[_RIGHT, 0] - move[_LEFT, 0])
 
@@ -162,11 +169,10 @@ class MouthShape:
         For pictures in which nobody speaks: a still smile is never closed or at rest. Lips and jaw move as they do when
         people open and close their mouths, and the corners as they do when people purse their lips.
         """
-        mouth = neutral.mouth
-        wide = float(np.linalg.norm(mouth[_RIGHT] - mouth[_LEFT])) - WIDEST_REST_PX
-        mouth = mouth - max(0.0, wide) * self.width_move
-        open_by = float(mouth_opening(mouth[None])[0]) - RESTING_OPENING_PX
-        return Neutral((mouth - max(0.0, open_by) * self.opening_move).astype(neutral.mouth.dtype), neutral.pose)
+        open_by = float(mouth_opening(neutral.mouth[None])[0]) - RESTING_OPENING_PX
+        mouth = neutral.mouth - max(0.0, open_by) * self.opening_move
+        wide_by = float(np.linalg.norm(mouth[_RIGHT] - mouth[_LEFT])) - WIDEST_REST_PX
+        return Neutral((mouth - max(0.0, wide_by) * self.width_move).astype(neutral.mouth.dtype), neutral.pose)
 
     def base(self, neutral: Neutral, pose: np.ndarray) -> np.ndarray:
         """Where the resting mouth lies at each frame's head pose (T, 3), degrees -> (T, P, 2) window px."""

@@ -17,7 +17,15 @@ from faces.alignment import (
     smooth_matrices,
 )
 from faces.detector import FaceDetector, FaceMesh, roi_from_detection, roi_from_mesh
-from faces.mouth_shape import NUM_POINTS, RESTING_OPENING_PX, SHAPE_POINTS, MouthShape, Neutral, mouth_opening
+from faces.mouth_shape import (
+    NUM_POINTS,
+    RESTING_OPENING_PX,
+    SHAPE_POINTS,
+    WIDEST_REST_PX,
+    MouthShape,
+    Neutral,
+    mouth_opening,
+)
 from faces.window import MOUTH_WINDOW, WINDOW_SIZE
 
 NETWORKS = Path(__file__).parent.parent / "pretrained" / "faces"
@@ -184,3 +192,13 @@ def test_resting_mouth_closes_a_smile_and_leaves_a_closed_mouth(shapes):
     assert before > RESTING_OPENING_PX + 3 and abs(after - RESTING_OPENING_PX) < 0.1
     rested = shape.rested(shape.rested(wide))
     np.testing.assert_allclose(rested.mouth, shape.rested(wide).mouth, atol=1e-3)
+
+
+def test_a_still_smile_rests_narrower(portrait_points):
+    shape = MouthShape.load(Path("pretrained/mouth_shape"))
+    points = MOUTH_WINDOW.to_window(portrait_points, align_matrix(portrait_points)).astype(np.float32)
+    smile = shape.neutral(points[None], np.zeros((1, 3), np.float32))
+    rested = shape.rested(smile)
+    width = [float(np.linalg.norm(n.mouth[10] - n.mouth[0])) for n in (smile, rested)]
+    assert width[0] > WIDEST_REST_PX + 5 and abs(width[1] - WIDEST_REST_PX) < 2
+    assert abs(mouth_opening(rested.mouth[None])[0] - RESTING_OPENING_PX) < 0.1
