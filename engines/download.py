@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engines.catalogue import ENTRIES, SHARED, Published, Shelf, WeightFile
+from utils import hub_allowed
 from utils.helpers import InputError
 
 if TYPE_CHECKING:
@@ -96,16 +97,16 @@ def _get(file: WeightFile, folder: Path, say: Say) -> None:
 
 
 def _download(published: Published, parts: Path) -> Path:
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import httpx2
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     api = HfApi(endpoint=constants.ENDPOINT)
     try:
-        commit = _commit(api, published)
-        path = _path(api, published, commit)
-        return Path(api.hf_hub_download(published.repo, path, revision=commit, local_dir=parts))
+        with hub_allowed():
+            commit = _commit(api, published)
+            path = _path(api, published, commit)
+            return Path(api.hf_hub_download(published.repo, path, revision=commit, local_dir=parts))
     except (HfHubHTTPError, LocalEntryNotFoundError, httpx2.HTTPError, OSError) as error:
         reason = str(error).strip().split("\n")[0][:160] or type(error).__name__
         raise InputError(

@@ -74,7 +74,8 @@ def _frame(engine: Engine, seconds: float) -> MouthFrame:
     window = chance.integers(0, 256, (geometry.height, geometry.width, 3), np.uint8)
     points = chance.uniform(40, 120, (468, 2)).astype(np.float32)
     points[STABLE] = TEMPLATE[:, :2]
-    return MouthFrame(None, seconds, (480, 480), 0, None, window, np.eye(2, 3, dtype=np.float32), points)
+    pose = np.zeros(3, np.float32)
+    return MouthFrame(None, seconds, (480, 480), 0, None, window, np.eye(2, 3, dtype=np.float32), points, pose)
 
 
 def _noise() -> np.ndarray:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _SWITCHES = {
     "DO_NOT_TRACK": "1",
@@ -25,6 +27,18 @@ def stay_quiet() -> None:
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     os.environ.update(_SWITCHES)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@contextmanager
+def hub_allowed() -> Iterator[None]:
+    """Within this block huggingface_hub may fetch files: somebody has asked for weights by name."""
+    from huggingface_hub import constants
+
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, False
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 stay_quiet()
