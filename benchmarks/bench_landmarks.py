@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import sys
 from pathlib import Path
 
 import cv2
 import dlib
 import numpy as np
 
-from engines.landmarks import MESH_68, OFFSETS
-from faces.alignment import align_matrix
-from faces.detector import FaceDetector, FaceMesh, roi_from_detection, roi_from_mesh
-from video_processor import VideoReader
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, this file sees benchmarks/ only
+
+from engines.landmarks import MESH_68, OFFSETS  # noqa: E402
+from faces.alignment import align_matrix  # noqa: E402
+from faces.detector import FaceDetector, FaceMesh, roi_from_detection, roi_from_mesh  # noqa: E402
+from video_processor import VideoReader  # noqa: E402
 
 REPO = Path(__file__).resolve().parent.parent
 _TIMES_S = (0.3, 1.1)

@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))  # run as a script, this file sees benchmarks/ onl
 from audio_processor import load_audio  # noqa: E402
 from evaluation.reading import find_place, read  # noqa: E402
 from evaluation.sync import Judge  # noqa: E402
-from latent_diffusion import pixel_mask  # noqa: E402
+from latent_diffusion import LIPS_PX  # noqa: E402
 from pipeline import LipSyncPipeline, job  # noqa: E402
 from pipeline.options import Options  # noqa: E402
 from utils.config import Config, load_config  # noqa: E402
@@ -70,9 +70,9 @@ class Maker:
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Of windows uint8 (F, 160, 160, 3) inside the mask, dB."""
-    inside = pixel_mask()[0].numpy().astype(bool)
-    error = float(np.mean((a[:, inside].astype(np.float32) - b[:, inside]) ** 2))
+    """Of windows uint8 (F, 160, 160, 3) where lips are drawn, dB."""
+    rows, columns = LIPS_PX
+    error = float(np.mean((a[:, rows, columns].astype(np.float32) - b[:, rows, columns]) ** 2))
     return 10 * np.log10(255**2 / max(error, 1e-9))
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,10 @@ from safetensors.torch import save_file
 from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from audio_processor import load_audio
-from models.audio_encoder import CORE_STEPS, MARGIN_STEPS, SpeechEncoder, log_mel, speech_window
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, this file sees tools/ only
+
+from audio_processor import load_audio  # noqa: E402
+from models.audio_encoder import CORE_STEPS, MARGIN_STEPS, SpeechEncoder, log_mel, speech_window  # noqa: E402
 
 # CTranslate2's ids of element types, as written by its binary version 6.
 DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}

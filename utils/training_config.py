@@ -125,7 +125,6 @@ class GeneratorTraining(StageConfig):
     shape_drop: float = Fraction
     speech_drop: float = Fraction
     outside_weight: NonNegativeFloat
-    mouth_weight: PositiveFloat
     colour_jitter: float = Fraction
     flow_weight: NonNegativeFloat
     pixel_from: float = Fraction
