@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from faces.alignment import LIPS_INNER, LIPS_OUTER
-from faces.mouth_shape import mouth_opening
+from faces.mouth_shape import RESTING_OPENING_PX, mouth_opening
 from faces.window import WINDOW_SIZE
 
 _INNER = slice(len(LIPS_OUTER), len(LIPS_OUTER) + len(LIPS_INNER))
@@ -39,7 +39,8 @@ def painted_inside(picture: np.ndarray, source: np.ndarray, wanted: np.ndarray) 
     Returns:
         uint8 (160, 160, 3); the picture itself where there is nothing to paint.
     """
-    opened = float(mouth_opening(wanted[None])[0] - _STRETCH * max(0.0, mouth_opening(source[None])[0]))
+    wide, before = (float(mouth_opening(points[None])[0]) - RESTING_OPENING_PX for points in (wanted, source))
+    opened = wide - _STRETCH * max(0.0, before)
     amount = np.clip((opened - _NEW_PX[0]) / (_NEW_PX[1] - _NEW_PX[0]), 0.0, 1.0)
     if amount <= 0:
         return picture
