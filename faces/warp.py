@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from faces.alignment import LIPS_OUTER
+from faces.alignment import LIPS_INNER, LIPS_OUTER
 from faces.bank import Mouth
 from faces.inside import painted_inside
+from faces.mouth_shape import NUM_POINTS
 from faces.window import WINDOW_SIZE
 
 _GRID = 40  # places per side at which the displacement is computed; it is smooth in between
@@ -29,6 +30,8 @@ _RIM = np.array(
     np.float32,
 )  # stays where it is
 _OUTER = slice(0, len(LIPS_OUTER))
+# What carries the skin: the inner lips of a wide mouth that is to close would fold it. The new lips hide theirs.
+_AROUND = np.r_[0 : len(LIPS_OUTER), len(LIPS_OUTER) + len(LIPS_INNER) : NUM_POINTS]
 _SUBPIXEL_BITS = 4
 LIPS_GROWN_PX, LIPS_SOFT_PX = 4, 2.0  # how far beyond the lips' outline their picture reaches, and how softly
 _RING_PX = (2, 12)  # skin that both pictures show, distance to the lips' outline
@@ -134,7 +137,7 @@ def draft(
     Returns:
         uint8 (160, 160, 3).
     """
-    skin = bend(window, own, wanted)
+    skin = bend(window, own[_AROUND], wanted[_AROUND])
     lips = np.zeros(skin.shape, np.float32)
     for mouth, weight in mouths:
         bent = painted_inside(bend(mouth.picture, mouth.points, wanted), mouth.points, wanted)
