@@ -11,7 +11,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from serving.jobs.jobs import INCOMING, JOBS, WORK, JobService, Submission, open_queue, open_store
+from serving.jobs.jobs import INCOMING, JOBS, WORK, JobService, Submission
+from serving.jobs.queues import open_queue, open_store
 from serving.jobs.storage import JobFiles
 from serving.jobs.store import Job
 from utils.config import ServiceConfig, load_config

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving.jobs.jobs import INCOMING, JOBS, WORK, JobService, Queue, open_queue, open_store
+from serving.jobs.jobs import INCOMING, JOBS, WORK, JobService
 from serving.jobs.provenance import check_signing
+from serving.jobs.queues import Queue, open_queue, open_store
 from serving.jobs.storage import JobFiles
 from serving.jobs.webhooks import secret_from_environment
 from serving.logs import log_as_json
