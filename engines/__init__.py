@@ -37,7 +37,8 @@ def names() -> list[str]:
 def check_name(name: str) -> None:
     """Raise InputError where no engine can have this name; nothing is imported."""
     if name not in names() and ":" not in name:
-        raise InputError(f"There is no engine '{name}'; use one of {', '.join(names())}, or module:Class for your own.")
+        known = f"use one of {', '.join(names())}, or module:Class for your own"
+        raise InputError(f"There is no engine '{name}'; {known}.", "no-engine")
 
 
 def check_ready(name: str, folder: Path) -> None:

@@ -230,11 +230,13 @@ class Shelf:
         """Raise an InputError that says how to get a built-in engine which is not installed, or not accepted."""
         if missing := self.missing(name):
             files = ", ".join(file.names[0] for file in missing)
-            raise InputError(f"The engine {name} is not installed ({files} not found in {self.folder}); {_how(name)}.")
+            where = f"({files} not found in {self.folder})"
+            raise InputError(f"The engine {name} is not installed {where}; {_how(name)}.", "no-engine")
         if not self.accepted(name):
             raise InputError(
                 f"The engine {name} may be used under this licence: {ENTRIES[name].licence}; accept it once with "
-                f"python app.py --mode cli --get-engine {name} --accept-licence."
+                f"python app.py --mode cli --get-engine {name} --accept-licence.",
+                "no-engine",
             )
 
 

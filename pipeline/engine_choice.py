@@ -64,11 +64,11 @@ def check_offered(name: str | None, inference: InferenceConfig) -> None:
     if name is None or name == inference.engine:
         return
     if name not in engines.names():
-        raise InputError(f"There is no engine '{name[:50]}'; use one of {', '.join(engines.names())}.")
+        raise InputError(f"There is no engine '{name[:50]}'; use one of {', '.join(engines.names())}.", "no-engine")
     try:
         check_ready(name, inference)
     except InputError as error:  # where our folders are is none of their business
-        raise InputError(str(error).replace(f" in {shelf_of(inference).folder}", "")) from error
+        raise InputError(str(error).replace(f" in {shelf_of(inference).folder}", ""), error.code) from error
 
 
 def get(name: str, inference: InferenceConfig, accept: bool, say: Callable[[str], None]) -> None:

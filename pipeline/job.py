@@ -182,7 +182,7 @@ class Job:
             if self._seeing.doubts(counts):
                 raise CoverDoubted(counts[COVERED], counts.total())
             if None not in counts:
-                raise InputError(_no_face(counts))
+                raise InputError(_no_face(counts), "no-face")
         return seconds
 
     def _hear(self, said: Utterance) -> tuple[Any, float]:

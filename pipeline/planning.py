@@ -92,7 +92,8 @@ class Planner:
         if not any(shot.tracks for shot in shots):
             raise InputError(
                 "No face can be used anywhere in the video (no face is seen); give a video or picture that shows a "
-                "face from the front."
+                "face from the front.",
+                "no-face",
             )
         if choice.rule == "point":
             chosen, notes = [(shot, _at_point(shot, choice)) for shot in shots], ()
@@ -221,7 +222,8 @@ def _check_point(choice: FaceChoice, chosen: list[tuple[Shot, Track | None]]) ->
             return
     x, y = choice.point
     raise InputError(
-        f"There is no face at the point {x:g},{y:g} at {choice.time:g} s; --list-faces shows which faces there are."
+        f"There is no face at the point {x:g},{y:g} at {choice.time:g} s; --list-faces shows which faces there are.",
+        "no-such-face",
     )
 
 

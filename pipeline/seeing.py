@@ -100,6 +100,7 @@ def check_picture(info: VideoInfo, seeing: Seeing, limits: MediaLimits) -> str |
     if mouth.reason is not None:
         raise InputError(
             f"No face can be used in the picture (the frame is {REASONS[mouth.reason]}); give one that shows a face "
-            "from the front, choose another one with --face, or lower --min-confidence."
+            "from the front, choose another one with --face, or lower --min-confidence.",
+            "no-face",
         )
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -11,6 +12,17 @@ from starlette.responses import JSONResponse
 MEDIA_TYPE = "application/problem+json"
 RETRY_S = 30
 """Seconds after which a client that was sent away for want of space may try again."""
+
+_TITLES = {413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}
+"""As RFC 9110 names them; Python calls these so since 3.13 only."""
+_API_WORDS = (
+    (r"; --list-faces shows which faces there are", "; give another point, or another time"),
+    (r"; (?:get it with|put the file there|accept it once with)\b.*", "; whoever runs this server can add it."),
+    (r"--list-(voices|engines)", r"GET /\1"),
+    (r"--(video|audio)\b", r"\1_file"),
+    (r"--text(?:-file)?\b", "text_input"),
+)
+"""Pattern -> what a client of the API is told instead of what the command line says."""
 
 
 class Problem(Exception):
@@ -43,7 +55,7 @@ class Problem(Exception):
         """The problem document of RFC 9457."""
         return {
             "type": f"urn:lip-sync:{self.name}",
-            "title": self.status.phrase,
+            "title": _TITLES.get(self.status, self.status.phrase),
             "status": self.status.value,
             "detail": self.detail,
             **self.more,
@@ -55,9 +67,16 @@ def problem_response(problem: Problem) -> JSONResponse:
     return JSONResponse(problem.document(), problem.status.value, problem.headers, MEDIA_TYPE)
 
 
-def bad_input(detail: str, **more: Any) -> Problem:
+def in_api_terms(sentence: str) -> str:
+    """A sentence of the pipeline, which speaks of the command line's options, with the API's fields in their place."""
+    for pattern, words in _API_WORDS:
+        sentence = re.sub(pattern, words, sentence)
+    return re.sub(r"--([a-z][a-z-]*)", lambda option: option[1].replace("-", "_"), sentence)
+
+
+def bad_input(detail: str, name: str = "bad-input", **more: Any) -> Problem:
     """The request can be read but not used."""
-    return Problem(422, "bad-input", detail, **more)
+    return Problem(422, name, detail, **more)
 
 
 def no_such_job() -> Problem:

@@ -28,7 +28,15 @@ class InputError(ValueError):
 
     The message is one clear sentence that says what is wrong and what to do. The command line
     prints it and exits with code 2, the web service answers with a 4xx status.
+
+    Args:
+        sentence: the message.
+        code: the same for programs, such as "no-face"; it stays as it is when the sentence is worded anew.
     """
+
+    def __init__(self, sentence: str, code: str = "bad-input"):
+        super().__init__(sentence)
+        self.code = code
 
 
 @contextlib.contextmanager

@@ -231,7 +231,7 @@ async def generate(request: Request, owner: Owner, context: Context) -> Response
         raise
     await to_thread.run_sync(service.cancel, job.id, owner)
     if job.refused:
-        raise bad_input(job.error)
+        raise bad_input(job.error, job.error_code or "bad-input")
     raise Problem(500, "job-failed", job.error or "The job was cancelled.")
 
 

@@ -67,6 +67,9 @@ class JobForm(create_model("OptionFields", **_option_fields())):
     lang: str = Field("auto", max_length=20, description="language of the text, see /languages", examples=["en"])
     voice: str | None = Field(None, max_length=100, description="who speaks the text, see /voices")
     speed: float = Field(1.0, ge=0.5, le=2.0, description="tempo of the spoken text, 1 = as usual")
+    reference: str | None = Field(
+        None, max_length=200, description="your own name for the job, told back with it", examples=["order-4711"]
+    )
     webhook_url: str | None = Field(None, max_length=2000, description="called when the job is finished, if allowed")
 
     def options(self, defaults: InferenceConfig) -> Options:

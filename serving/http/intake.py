@@ -18,7 +18,7 @@ from serving.http.uploads import Form, receive_form
 from serving.jobs.jobs import INCOMING, JobService, Submission
 from serving.jobs.store import Job
 from serving.jobs.webhooks import check_webhook
-from serving.problems import bad_input
+from serving.problems import bad_input, in_api_terms
 from utils.config import InferenceConfig
 from utils.helpers import InputError
 
@@ -83,7 +83,7 @@ class Intake:
             self._check(fields, video, audio, options)
             speech = self._speech(fields, expected)
         except InputError as error:
-            raise bad_input(_without_paths(str(error), form)) from error
+            raise bad_input(in_api_terms(_without_paths(str(error), form)), error.code) from error
         return self._service.submit(
             Submission(
                 request={"options": asdict(options), **speech},
@@ -91,6 +91,7 @@ class Intake:
                 owner=owner,
                 idempotency_key=idempotency_key,
                 webhook=fields.webhook_url,
+                reference=fields.reference,
             )
         )
 

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
-from serving.problems import Problem, bad_input, disk_full, problem_response, store_away
+from serving.problems import Problem, bad_input, disk_full, in_api_terms, problem_response, store_away
 from utils.disk import is_disk_full
 from utils.helpers import InputError
 
@@ -88,7 +88,7 @@ def add_problems(app: FastAPI, router: APIRouter, store_faults: tuple[type[Excep
         return problem_response(problem)
 
     async def unusable(_: Request, error: InputError) -> JSONResponse:
-        return problem_response(bad_input(str(error)))
+        return problem_response(bad_input(in_api_terms(str(error)), error.code))
 
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         faults = [{"field": str(fault["loc"][-1]), "message": fault["msg"]} for fault in error.errors()]

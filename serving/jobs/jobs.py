@@ -55,6 +55,7 @@ class Submission:
         owner: name of the API key.
         idempotency_key: the same one gives the same job.
         webhook: where to tell that the job is finished.
+        reference: the client's own name for the job.
     """
 
     request: dict[str, Any]
@@ -62,6 +63,7 @@ class Submission:
     owner: str = LOCAL_OWNER
     idempotency_key: str | None = None
     webhook: str | None = None
+    reference: str | None = None
 
 
 class JobService:
@@ -131,6 +133,7 @@ class JobService:
             inputs=sorted(submission.files),
             idempotency_key=submission.idempotency_key,
             webhook=submission.webhook,
+            reference=submission.reference,
         )
         try:
             for name, path in submission.files.items():
@@ -266,17 +269,18 @@ class JobService:
         gone = now is None or now.state not in (*ACTIVE, DONE)
         self.files.remove(job.id, None if gone else name)
 
-    def fail(self, job: Job, sentence: str, refused: bool = False) -> None:
+    def fail(self, job: Job, sentence: str, refused: bool = False, code: str = "internal") -> None:
         """The job cannot be done.
 
         Args:
             job: as it was taken.
             sentence: why, for the client.
             refused: because of what the client sent.
+            code: why, for programs.
         """
 
         def failed(now: Job) -> Job:
-            return replace(self._ended(now, FAILED), error=sentence, refused=refused)
+            return replace(self._ended(now, FAILED), error=sentence, error_code=code, refused=refused)
 
         if self._change_mine(job, failed) is not None:
             self.files.remove(job.id)
@@ -294,7 +298,7 @@ class JobService:
             crashes = now.crashes + count
             if crashes >= self.config.max_attempts:
                 error = f"The job took its worker down {crashes} times and was given up."
-                return replace(self._ended(now, FAILED), error=error, crashes=crashes)
+                return replace(self._ended(now, FAILED), error=error, error_code="worker-lost", crashes=crashes)
             return replace(now, state=QUEUED, lease=0.0, crashes=crashes)
 
         changed = self._change_mine(job, back)

@@ -6,8 +6,8 @@ brings down nothing else. Worker and runner talk in lines of JSON over the runne
     to the runner    {"run": {"video": path, "audio": path | null, "output": path, "options": {...}, ...}}
                      {"stop": true}
     from it          {"event": "ready"}, {"event": "progress", "frames": n, "expected": n | null},
-                     {"event": "done", "summary": {...}}, {"event": "refused", "sentence": ...},
-                     {"event": "stopped"}, {"event": "broken", "sentence": ...}
+                     {"event": "done", "summary": {...}}, {"event": "refused", "sentence": ..., "code": ...},
+                     {"event": "stopped"}, {"event": "broken", "sentence": ..., "code": ...}
 
 When its worker dies, its standard input ends and so does it.
 """
@@ -24,11 +24,14 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from serving.problems import Problem
+from serving.problems import Problem, in_api_terms
 from utils.disk import is_disk_full
 from utils.helpers import InputError
+
+if TYPE_CHECKING:
+    from pipeline import Summary
 
 PREVIEW = "preview.mp4"
 """Name beside the output of its first seconds; it is there as soon as they are made."""
@@ -83,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run = _loaded(arguments)
     except InputError as error:
-        line.tell("refused", sentence=str(error))
+        line.tell("refused", sentence=str(error), code=error.code)
         return 2
     line.tell("ready")
     while True:
@@ -115,12 +118,20 @@ def _loaded(arguments: argparse.Namespace) -> Any:
         made = pipeline.run(
             video, audio, output, Options(**job["options"]), line.progress, text=spoken, preview=preview
         )
-        summary = asdict(made)
         sign(output, service)
-        del summary["output"]
-        return summary | {"left_as_they_were": made.left_as_they_were()}
+        return _told(made)
 
     return run
+
+
+def _told(made: Summary) -> dict[str, Any]:
+    """What is kept of a run's summary: all but where the file lay, in words that clients of the API know."""
+    summary = asdict(made) | {"left_as_they_were": made.left_as_they_were()}
+    del summary["output"]
+    summary["notes"] = [in_api_terms(note) for note in made.notes]
+    if made.adaptation is not None:
+        summary["adaptation"]["sentence"] = made.adaptation.sentence()
+    return summary
 
 
 def _serve(line: _Line, job: dict[str, Any], run: Any) -> None:
@@ -128,22 +139,25 @@ def _serve(line: _Line, job: dict[str, Any], run: Any) -> None:
         line.tell("done", summary=run(job, line))
     except _Stopped:
         line.tell("stopped")
-    except (InputError, Problem) as error:
-        line.tell("refused", sentence=_without_paths(str(error), job))
+    except InputError as error:
+        line.tell("refused", sentence=_for_the_client(str(error), job), code=error.code)
+    except Problem as error:
+        line.tell("refused", sentence=_for_the_client(str(error), job), code=error.name)
     except Exception as error:  # noqa: BLE001 - the job fails, the runner serves the next one
         _LOG.exception("job broke")
-        sentence = f"unexpected error: {type(error).__name__}"
-        line.tell(
-            "broken", sentence="The disk of the server is full; try again later." if is_disk_full(error) else sentence
-        )
+        sentence, code = f"unexpected error: {type(error).__name__}", "internal"
+        if is_disk_full(error):
+            sentence, code = "The disk of the server is full; try again later.", "disk-full"
+        line.tell("broken", sentence=sentence, code=code)
 
 
-def _without_paths(sentence: str, job: dict[str, Any]) -> str:
-    """Our folders are none of the client's business."""
+def _for_the_client(sentence: str, job: dict[str, Any]) -> str:
+    """The sentence with the fields of the API in it instead of our paths and the command line's options."""
     for name in ("video", "audio", "output"):
         if job[name]:
+            sentence = sentence.replace(job[name], f"{name}_file")
             sentence = sentence.replace(str(Path(job[name]).parent) + os.sep, "")
-    return sentence
+    return in_api_terms(sentence)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ class Job:
         request: what to do: options, names of the input files, text.
         inputs: names of the files in its folder.
         idempotency_key: as the client gave it.
+        reference: the client's own name for it.
         attempt: how often it was started.
         crashes: how often its worker died.
         lease: when its worker counts as dead, unless it is heard of.
@@ -45,6 +46,7 @@ class Job:
         frames_expected: frames in the result, None if unknown.
         fps: frames written per second.
         error: why it failed, one sentence.
+        error_code: the same for programs, a key of `serving.jobs.views.ERROR_CODES`.
         refused: it failed because of what the client sent.
         result: name of the result in its folder.
         result_size: bytes.
@@ -63,6 +65,7 @@ class Job:
     request: dict[str, Any] = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
     idempotency_key: str | None = None
+    reference: str | None = None
     attempt: int = 0
     crashes: int = 0
     lease: float = 0.0
@@ -72,6 +75,7 @@ class Job:
     frames_expected: int | None = None
     fps: float = 0.0
     error: str | None = None
+    error_code: str | None = None
     refused: bool = False
     result: str | None = None
     result_size: int | None = None

@@ -3,13 +3,52 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
 from serving.jobs.store import DONE, QUEUED, RUNNING, Job
 
 MEDIA_TYPES = {".mp4": "video/mp4", ".mkv": "video/x-matroska"}
+ERROR_CODES = {
+    "bad-input": "a field or a file cannot be used",
+    "no-face": "no face can be used anywhere",
+    "no-such-face": "the chosen face is not there",
+    "no-engine": "the chosen engine is not there",
+    "no-voices": "the server cannot speak texts",
+    "too-long": "it took too long",
+    "disk-full": "the server's disk is full",
+    "worker-lost": "its worker died too often",
+    "files-gone": "its files are gone",
+    "internal": "a fault of the server",
+}
+"""Why a job failed: for programs -> in words. Names are never changed; new ones may come."""
+
+
+class AdaptationView(BaseModel):
+    """What learning from the video (`adapt`) did."""
+
+    sentence: str = Field(description="what it did, or why it was skipped")
+    skipped: str | None = Field(description="why nothing was learnt; null if something was")
+    seconds: float = Field(description="how long it took")
+
+
+class SummaryView(BaseModel):
+    """What was done to the frames of a finished job."""
+
+    frames: int = Field(ge=0, description="frames in the result", examples=[150])
+    new_mouths: int | None = Field(description="frames with a new mouth; null if unknown", examples=[138])
+    left_as_they_were: dict[str, int] = Field(
+        description="why frames got no new mouth -> how many: no_face, too_small, turned_away, covered, "
+        "outside_picture, blurred, unclear, after_speech",
+        examples=[{"turned_away": 12}],
+    )
+    sentence: str | None = Field(
+        description="the same for people, null if all got one",
+        examples=["12 of 150 frames left as they were: 12 turned away."],
+    )
+    adaptation: AdaptationView | None = Field(description="null if it was not asked for")
+    seconds: float = Field(ge=0, description="how long the work took", examples=[11.2])
 
 
 class JobView(BaseModel):
@@ -25,7 +64,18 @@ class JobView(BaseModel):
     seconds_left: float | None = Field(description="estimate, null if unknown", examples=[6.4])
     language: str | None = Field(description="of the text, where there is one; found or given", examples=["en"])
     notes: list[str] = Field(description="what to know about the result, sentences", examples=[[]])
+    summary: SummaryView | None = Field(description="what was done; null unless done")
     error: str | None = Field(description="why it failed, one sentence", examples=[None])
+    error_code: str | None = Field(
+        description="the same for programs: " + ", ".join(f"{code} ({why})" for code, why in ERROR_CODES.items()),
+        examples=[None],
+    )
+    reference: str | None = Field(description="the client's own name for the job", examples=["order-4711"])
+    request: dict[str, Any] = Field(
+        description="what was asked for, by the names of the form's fields, with what the server took where they were "
+        "left out; null: as the engine is used to",
+        examples=[{"steps": 2, "face": "largest"}],
+    )
     created: datetime
     started: datetime | None
     finished: datetime | None
@@ -58,7 +108,11 @@ def job_view(job: Job, position: int | None, keep_h: float) -> JobView:
         seconds_left=_seconds_left(job),
         language=job.request.get("language"),
         notes=list((job.summary or job.request).get("notes", ())),
+        summary=_summary(job.summary) if is_done else None,
         error=job.error,
+        error_code=job.error_code,
+        reference=job.reference,
+        request=_request(job),
         created=_time(job.created),
         started=_time(job.started),
         finished=_time(job.finished),
@@ -67,6 +121,27 @@ def job_view(job: Job, position: int | None, keep_h: float) -> JobView:
         result_bytes=job.result_size if is_done else None,
         preview_url=f"/jobs/{job.id}/preview" if job.state == RUNNING and job.preview else None,
     )
+
+
+def _summary(row: dict[str, Any]) -> SummaryView:
+    """What a run did; rows of earlier versions say less."""
+    adaptation = row.get("adaptation")
+    return SummaryView(
+        frames=row["frames"],
+        new_mouths=row.get("generated"),
+        left_as_they_were=row.get("passed_through", {}),
+        sentence=row.get("left_as_they_were") or None,
+        adaptation=AdaptationView(**adaptation) if adaptation and "sentence" in adaptation else None,
+        seconds=round(row["seconds"], 2),
+    )
+
+
+def _request(job: Job) -> dict[str, Any]:
+    """The fields that made the job, as `serving/http/forms.py` calls them."""
+    told = dict(job.request.get("options", {}))
+    if (text := job.request.get("text")) is not None:
+        told |= {"text_input": text} | {name: job.request.get(name) for name in ("lang", "voice", "speed")}
+    return told | ({"webhook_url": job.webhook} if job.webhook else {})
 
 
 def _progress(job: Job) -> float:

@@ -241,7 +241,7 @@ class Worker:
             self._runner.send({"run": self._task(job, folder)})
             self._follow(job, folder)
         except FileNotFoundError:  # also when it was cancelled before it began
-            self.service.fail(job, "The files of the job are gone.")
+            self.service.fail(job, "The files of the job are gone.", code="files-gone")
         except (RunnerDied, InputError):
             self._give_back(job)
         finally:
@@ -282,14 +282,15 @@ class Worker:
                 return self.service.release(job, count=False)
             if (reason := self._too_much(now - began)) is not None:
                 self._runner.stop_job()
-                return self.service.fail(job, reason)
+                return self.service.fail(job, reason[0], code=reason[1])
 
-    def _too_much(self, seconds: float) -> str | None:
+    def _too_much(self, seconds: float) -> tuple[str, str] | None:
+        """Why a job must be ended, as a sentence and for programs."""
         limit = self.service.config.max_run_s
         if seconds > limit:
-            return f"The job took longer than {limit:g} s; give a shorter video or fewer steps."
+            return f"The job took longer than {limit:g} s; give a shorter video or fewer steps.", "too-long"
         if shutil.disk_usage(self.settings.service.data_dir).free < self.service.config.min_free_gb * 1e9 / 2:
-            return "The disk of the server is full; try again later."
+            return "The disk of the server is full; try again later.", "disk-full"
         return None
 
     def _conclude(self, job: Job, event: dict[str, Any], folder: Path) -> None:
@@ -297,7 +298,7 @@ class Worker:
             result = next(folder.glob("output.*"))
             self.service.complete(job, result, event["summary"])
         elif event["event"] in ("refused", "broken"):
-            self.service.fail(job, event["sentence"], refused=event["event"] == "refused")
+            self.service.fail(job, event["sentence"], event["event"] == "refused", event["code"])
 
     def close(self) -> None:
         """Wait until the job that runs is given back, and end the runner."""

@@ -254,7 +254,7 @@ def refusal(sentence: str, language: str) -> str:
         sentence = re.sub(rf" \({name}_file\)", "", sentence)
         sentence = re.sub(rf"^The (?:(?:sound|picture) of|file|video|image|sound) {name}(?:_file)?\b", words, sentence)
         sentence = re.sub(rf"^No picture of {name}(?:_file)?\b", f"No picture of {words.lower()}", sentence)
-    sentence = sentence.replace("another one with --face", "another face")
+    sentence = sentence.replace("another one with face", "another face")
     if language == "zh":
         for pattern, translated in _REFUSALS_ZH:
             if (match := re.fullmatch(pattern, sentence, re.DOTALL)) is not None:
