@@ -84,6 +84,14 @@ def no_such_job() -> Problem:
     return Problem(404, "no-such-job", "There is no such job; it may have been deleted after its time.")
 
 
+def other_request() -> Problem:
+    """An idempotency key is known, from something else."""
+    detail = (
+        "This Idempotency-Key came with another request before; send the same fields and files, or take another key."
+    )
+    return Problem(409, "idempotency-conflict", detail)
+
+
 def too_large(limit_gb: float) -> Problem:
     """The upload is over the limit."""
     return Problem(413, "too-large", f"The upload is larger than {limit_gb:g} GB; give smaller files.")

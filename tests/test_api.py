@@ -314,7 +314,15 @@ def test_the_same_idempotency_key_gives_the_same_job(
     answers = [client.post("/jobs", files=files, headers={"Idempotency-Key": "abc"}) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [202, 202]
     assert answers[0].json()["id"] == answers[1].json()["id"]
+    assert [answer.headers.get("idempotent-replayed") for answer in answers] == [None, "true"]
     assert len(client.get("/jobs").json()["jobs"]) == 1 and len(stored_files(service.config)) == 2
+    cut = {**files, "audio_file": files["audio_file"][:-2]}
+    for other, data in ((cut, {}), (files, {"steps": "3"}), ({"video_file": files["video_file"]}, {})):
+        is_problem(client.post("/jobs", files=other, data=data, headers={"Idempotency-Key": "abc"}), 409, "another key")
+    assert len(stored_files(service.config)) == 2
+    client.delete(f"/jobs/{answers[0].json()['id']}")
+    new = client.post("/jobs", files=cut, headers={"Idempotency-Key": "abc"})
+    assert new.status_code == 202 and "idempotent-replayed" not in new.headers
     is_problem(client.post("/jobs", files=files, headers={"Idempotency-Key": "a b"}), 422, "(?i)idempotency")
 
 

@@ -201,14 +201,32 @@ def test_jobs_of_others_are_not_there(service: JobService) -> None:
 
 
 def test_the_same_idempotency_key_gives_the_same_job(service: JobService) -> None:
-    first = submit(service, idempotency_key="once")
-    again = submit(service, idempotency_key="once")
-    other = submit(service, idempotency_key="once", owner="anna")
+    first = submit(service, idempotency_key="once", fingerprint="first")
+    again = submit(service, idempotency_key="once", fingerprint="first")
+    other = submit(service, idempotency_key="once", fingerprint="first", owner="anna")
     assert again.id == first.id != other.id
     assert service.store.find_key("local", "once").id == first.id
     assert len(stored_files(service.config)) == 2
+    with pytest.raises(Problem, match="another request") as refused:
+        submit(service, idempotency_key="once", fingerprint="of something else")
+    assert refused.value.status == 409 and len(stored_files(service.config)) == 2
+
+
+def test_a_cancelled_deleted_or_expired_job_frees_its_key(service: JobService, clock: Clock) -> None:
+    first = submit(service, idempotency_key="once", fingerprint="first")
     service.cancel(first.id, "local")
-    assert submit(service, idempotency_key="once").id == first.id
+    assert state(service, first.id) == CANCELLED
+    second = submit(service, idempotency_key="once", fingerprint="of something else")
+    assert second.id != first.id
+    service.complete(service.take(), result_file(service), SUMMARY)
+    assert service.known("local", "once", "of something else").id == second.id
+    service.cancel(second.id, "local")
+    third = submit(service, idempotency_key="once", fingerprint="first")
+    service.complete(service.take(), result_file(service), SUMMARY)
+    clock.now += 25 * 3600
+    service.expire()
+    assert state(service, third.id) == EXPIRED and service.store.find_key("local", "once") is None
+    assert submit(service, idempotency_key="once", fingerprint="first").id != third.id
 
 
 def test_the_queue_has_a_limit_and_so_has_each_key(tmp_path: Path) -> None:

@@ -174,7 +174,11 @@ def _job(job_id: str, owner: Owner, context: Context) -> Job:
 OneJob = Annotated[Job, Depends(_job)]
 IdempotencyKey = Annotated[
     str | None,
-    Header(pattern=r"^[!-~]{1,200}$", description="the same key gives the same job, however often it is sent"),
+    Header(
+        pattern=r"^[!-~]{1,200}$",
+        description="the same request with the same key gives the same job, however often it is sent; another request "
+        "with the key is refused; cancelling or deleting the job frees the key",
+    ),
 ]
 
 
@@ -206,7 +210,10 @@ _RANGE_HEADERS = [
 _ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {
         "description": "The job is taken in.",
-        "headers": {"Location": {"description": "where the job is", "schema": {"type": "string"}}},
+        "headers": {
+            "Location": {"description": "where the job is", "schema": {"type": "string"}},
+            "Idempotent-Replayed": {"description": "the job is of an earlier request", "schema": {"type": "string"}},
+        },
         "links": {
             name: {"operationId": name, "parameters": {"job_id": "$response.body#/id"}}
             for name in ("show_job", "delete_job", "follow_job", "get_result", "get_preview")
@@ -219,7 +226,7 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
 async def generate(request: Request, owner: Owner, context: Context) -> Response:
     """Make a video and wait for it. Going away cancels it. For long videos, use /jobs."""
     service = context.service
-    job = await context.intake.take_in(request, owner)
+    job = (await context.intake.take_in(request, owner)).job
     try:
         job = await _finished(request, service, job)
         if job.state == DONE:
@@ -245,13 +252,15 @@ async def _finished(request: Request, service: JobService, job: Job) -> Job:
     return job
 
 
-@_ROUTER.post("/jobs", status_code=202, responses=_ACCEPTED | _UPLOAD, openapi_extra=_BODY)
+@_ROUTER.post("/jobs", status_code=202, responses=_ACCEPTED | _UPLOAD | problems(409), openapi_extra=_BODY)
 async def create_job(
     request: Request, response: Response, owner: Owner, context: Context, idempotency_key: IdempotencyKey = None
 ) -> JobView:
     """Take in a job and answer at once. The header Location says where to look after it."""
-    job = await context.intake.take_in(request, owner, idempotency_key)
+    job, again = await context.intake.take_in(request, owner, idempotency_key)
     response.headers["Location"] = f"/jobs/{job.id}"
+    if again:
+        response.headers["Idempotent-Replayed"] = "true"
     return await to_thread.run_sync(_view, context, job)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from anyio import to_thread
 from starlette.requests import Request
@@ -14,13 +14,25 @@ from pipeline.engine_choice import EngineView, check_offered, list_engines
 from pipeline.options import Options, check_inputs
 from serving.http.forms import FILES, JobForm, read_form
 from serving.http.speech import Speaker, preferred_language
-from serving.http.uploads import Form, receive_form
+from serving.http.uploads import Form, fingerprint_of, receive_form
 from serving.jobs.jobs import INCOMING, JobService, Submission
 from serving.jobs.store import Job
 from serving.jobs.webhooks import check_webhook
 from serving.problems import bad_input, in_api_terms
 from utils.config import InferenceConfig
 from utils.helpers import InputError
+
+
+class Taken(NamedTuple):
+    """A job that a request has made.
+
+    Attributes:
+        job: its row.
+        again: the same request had made it before.
+    """
+
+    job: Job
+    again: bool
 
 
 class Intake:
@@ -41,36 +53,50 @@ class Intake:
         """What can draw the mouths here, and what else there is."""
         return list_engines(self.defaults)
 
-    async def take_in(self, request: Request, owner: str, idempotency_key: str | None = None) -> Job:
+    async def take_in(self, request: Request, owner: str, key: str | None = None) -> Taken:
         """Read a request's form and submit the job. Whatever goes wrong, nothing of it stays on the disk.
 
         Args:
             request: with a multipart form.
             owner: whose job it will be.
-            idempotency_key: if the owner has a job with it already, that one is returned.
+            key: for idempotency; if the owner has a job by the same request with it already, that one is returned.
 
         Raises:
             Problem: the request is refused.
         """
-        if idempotency_key is not None:
-            job = await to_thread.run_sync(self._service.store.find_key, owner, idempotency_key)
-            if job is not None:
-                return job
-        length = request.headers.get("content-length", "")
-        await to_thread.run_sync(self._service.check_room, owner, int(length) if length.isdecimal() else 0)
+        store = self._service.store
+        if key is None or await to_thread.run_sync(store.find_key, owner, key) is None:
+            length = request.headers.get("content-length", "")
+            await to_thread.run_sync(self._service.check_room, owner, int(length) if length.isdecimal() else 0)
         config = self._service.config
         with tempfile.TemporaryDirectory(dir=config.data_dir / INCOMING, ignore_cleanup_errors=True) as folder:
             form = await receive_form(request, Path(folder), FILES, config, self._service.has_disk)
             expected = preferred_language(request.headers.get("accept-language"))
-            return await to_thread.run_sync(self.submit, form, owner, idempotency_key, expected)
+            return await to_thread.run_sync(self._take, form, owner, key, expected)
 
-    def submit(self, form: Form, owner: str, idempotency_key: str | None = None, expected: str | None = None) -> Job:
+    def _take(self, form: Form, owner: str, key: str | None, expected: str | None) -> Taken:
+        """Submit the job, unless the same request has made it already."""
+        if key is None:
+            return Taken(self.submit(form, owner, expected=expected), again=False)
+        fingerprint = fingerprint_of(form)
+        known = self._service.known(owner, key, fingerprint)
+        if known is not None:
+            return Taken(known, again=True)
+        return Taken(self.submit(form, owner, (key, fingerprint), expected), again=False)
+
+    def submit(
+        self,
+        form: Form,
+        owner: str,
+        idempotency: tuple[str, str] | None = None,
+        expected: str | None = None,
+    ) -> Job:
         """Check a form and submit the job. The files are moved away.
 
         Args:
             form: fields and files.
             owner: whose job it is.
-            idempotency_key: a second job with the same key is the first one.
+            idempotency: key and fingerprint of the request; a second job with both the same is the first one.
             expected: the language of a text that does not tell its own.
 
         Raises:
@@ -89,7 +115,8 @@ class Intake:
                 request={"options": asdict(options), **speech},
                 files={FILES[name]: path for name, path in form.files.items()},
                 owner=owner,
-                idempotency_key=idempotency_key,
+                idempotency_key=idempotency and idempotency[0],
+                fingerprint=idempotency and idempotency[1],
                 webhook=fields.webhook_url,
                 reference=fields.reference,
             )

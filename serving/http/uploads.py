@@ -5,6 +5,8 @@ File names that clients send are no paths: a file is stored under our own name o
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
@@ -20,6 +22,7 @@ from starlette.requests import ClientDisconnect, Request
 from serving.problems import Problem, bad_input, disk_full, too_large
 from utils.config import ServiceConfig
 
+_PIECE = 2**20
 _MAX_PARTS = 64
 _FORM_BYTES = 64 * 1024  # what a form may have besides files and text
 _DISK_EVERY = 64 * 2**20  # bytes between two looks at the free space
@@ -37,6 +40,22 @@ class Form:
 
     fields: dict[str, str] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
+
+
+def fingerprint_of(form: Form) -> str:
+    """The same for the same fields and the same contents of files, whatever their names and order; 64 hexadecimal
+    digits (SHA-256). Empty fields count as left out, as they do for the job."""
+    fields = {name: value for name, value in form.fields.items() if value != ""}
+    contents = {name: _hash(path) for name, path in form.files.items()}
+    return hashlib.sha256(json.dumps([fields, contents], sort_keys=True).encode()).hexdigest()
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 class _Parts:

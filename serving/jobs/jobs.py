@@ -32,7 +32,7 @@ from serving.jobs.store import (
     Job,
     JobStore,
 )
-from serving.problems import busy, disk_full, no_such_job
+from serving.problems import busy, disk_full, no_such_job, other_request
 from utils.config import ServiceConfig
 
 LOCAL_OWNER = "local"
@@ -53,7 +53,8 @@ class Submission:
             "expected": ...; "language" and "notes": what was found about it}.
         files: name within the job -> local file, which is moved away.
         owner: name of the API key.
-        idempotency_key: the same one gives the same job.
+        idempotency_key: the same one gives the same job, until that is cancelled, deleted or expired.
+        fingerprint: of what the client sent with the key; another one under the same key is refused.
         webhook: where to tell that the job is finished.
         reference: the client's own name for the job.
     """
@@ -62,8 +63,16 @@ class Submission:
     files: dict[str, Path] = field(default_factory=dict)
     owner: str = LOCAL_OWNER
     idempotency_key: str | None = None
+    fingerprint: str | None = None
     webhook: str | None = None
     reference: str | None = None
+
+
+def _same(job: Job, fingerprint: str | None) -> Job:
+    """The job, if it was made by a request with this fingerprint; rows of earlier versions have none."""
+    if job.fingerprint not in (None, fingerprint):
+        raise other_request()
+    return job
 
 
 class JobService:
@@ -122,7 +131,7 @@ class JobService:
         """Accept a job. Once this returns, the job will get to an end, whatever is killed.
 
         Raises:
-            Problem: see `check_room`.
+            Problem: see `check_room` and `known`.
         """
         job = Job(
             id=uuid.uuid4().hex,
@@ -132,6 +141,7 @@ class JobService:
             request=submission.request,
             inputs=sorted(submission.files),
             idempotency_key=submission.idempotency_key,
+            fingerprint=submission.fingerprint,
             webhook=submission.webhook,
             reference=submission.reference,
         )
@@ -146,10 +156,19 @@ class JobService:
             raise
         if stored.id != job.id:  # another request with the same key was faster
             self.files.remove(job.id)
-            return stored
+            return _same(stored, job.fingerprint)
         self._queue.wake()
         _LOG.info("job accepted", extra={"job": job.id, "owner": job.owner})
         return job
+
+    def known(self, owner: str, idempotency_key: str, fingerprint: str) -> Job | None:
+        """The job that a request with this key has made before; None: the key is free.
+
+        Raises:
+            Problem: 409, that request was another one.
+        """
+        job = self.store.find_key(owner, idempotency_key)
+        return None if job is None else _same(job, fingerprint)
 
     def get(self, job_id: str, owner: str) -> Job:
         """A job of this owner.
@@ -180,7 +199,9 @@ class JobService:
         _LOG.info("job cancelled", extra={"job": job_id})
 
     def _cancelled(self, job: Job) -> Job | None:
-        return replace(job, state=CANCELLED, finished=self._clock()) if job.state in ACTIVE else None
+        if job.state not in ACTIVE:
+            return None
+        return replace(job, state=CANCELLED, finished=self._clock(), idempotency_key=None)
 
     # ---- for workers ----
 
@@ -339,7 +360,7 @@ class JobService:
                 self.files.remove(job.id)
                 self.store.remove(job.id)
             elif age > keep and job.state == DONE:
-                self.store.change(job.id, lambda now: replace(now, state=EXPIRED, result=None))
+                self.store.change(job.id, lambda now: replace(now, state=EXPIRED, result=None, idempotency_key=None))
                 self.files.remove(job.id)
 
     def sweep(self) -> None:

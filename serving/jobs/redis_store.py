@@ -77,6 +77,8 @@ class RedisJobStore:
             if before is None or after is None:
                 return None
             pipe.set(self._row(job_id), after.to_json())
+            if before.idempotency_key is not None and after.idempotency_key is None:
+                pipe.hdel(self._keys(before.owner), before.idempotency_key)
             if after.state != before.state:
                 pipe.zrem(self._set(before.state), job_id)
                 pipe.zadd(self._set(after.state), {job_id: after.created})

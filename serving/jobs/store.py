@@ -35,7 +35,8 @@ class Job:
         created: when it was accepted.
         request: what to do: options, names of the input files, text.
         inputs: names of the files in its folder.
-        idempotency_key: as the client gave it.
+        idempotency_key: as the client gave it; None again when it is free for another request.
+        fingerprint: of the request that came with the key.
         reference: the client's own name for it.
         attempt: how often it was started.
         crashes: how often its worker died.
@@ -65,6 +66,7 @@ class Job:
     request: dict[str, Any] = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
     idempotency_key: str | None = None
+    fingerprint: str | None = None
     reference: str | None = None
     attempt: int = 0
     crashes: int = 0
@@ -218,7 +220,8 @@ class SqliteJobStore:
             changed = change(Job.from_json(row[0])) if row else None
             if changed is not None:
                 connection.execute(
-                    "update jobs set state = ?, row = ? where id = ?", (changed.state, changed.to_json(), job_id)
+                    "update jobs set state = ?, idempotency_key = ?, row = ? where id = ?",
+                    (changed.state, changed.idempotency_key, changed.to_json(), job_id),
                 )
         return changed
 
