@@ -97,9 +97,9 @@ def too_large(limit_gb: float) -> Problem:
     return Problem(413, "too-large", f"The upload is larger than {limit_gb:g} GB; give smaller files.")
 
 
-def busy(name: str, detail: str) -> Problem:
-    """Too much to do; the client may come again."""
-    return Problem(429, name, detail, {"Retry-After": str(RETRY_S)})
+def busy(name: str, detail: str, wait_s: int = RETRY_S) -> Problem:
+    """Too much to do; the client may come again after so many seconds."""
+    return Problem(429, name, detail, {"Retry-After": str(wait_s)})
 
 
 def store_away() -> Problem:

@@ -60,7 +60,7 @@ def make_media(folder: Path, weights: Path) -> Path:
     footage.make_sound(folder / "long.wav", 120.0)
     values = yaml.safe_load(tiny_config(folder, weights).read_text(encoding="utf-8"))
     values["service"] |= {"lease_s": 4, "min_free_gb": 0.1, "upload_idle_s": 2, "max_attempts": 20}
-    values["service"] |= {"max_jobs_per_key": 500}
+    values["service"] |= {"max_jobs_per_key": 500, "max_requests_per_minute": 10**6}
     if not FULL:
         values["service"]["media"]["max_file_gb"] = 0.02
     (folder / "tiny_config.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")

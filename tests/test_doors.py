@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 
-from serving.http.security import Guard
+from serving.http.api import Access, create_app
+from serving.http.security import LOOPBACK_NAMES, ApiKeys, Guard, new_key
+from serving.http.server import make_intake
 from serving.jobs.jobs import JobService
+from serving.jobs.limits import uploads_of
 from serving.jobs.setup import Settings, open_service
+from serving.problems import Problem
 from tests.service import REPO, make_service, redis_server, result_file, service_config, submit
 
 
@@ -56,6 +61,15 @@ def test_one_keys_jobs_do_not_all_stand_before_anothers_first(tmp_path: Path, qu
         assert order(make_service(service_config(tmp_path), url)) == expected
 
 
+def known(scope: Any) -> str | None:
+    """Anna's key is her name, and there is no other."""
+    return "anna" if dict(scope["headers"]).get(b"authorization") == b"anna" else None
+
+
+async def answering(_: Any, __: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+
+
 def ask(guard: Guard, path: str, address: str = "10.0.0.1", method: str = "GET", **headers: str) -> Any:
     """A coroutine that gives the status of the answer."""
     raw = [(name.encode(), value.encode()) for name, value in {"host": "localhost", **headers}.items()]
@@ -85,7 +99,7 @@ def test_one_client_cannot_take_all_connections() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
     async def walk() -> None:
-        guard = Guard(app, ["localhost"], [])
+        guard = Guard(app, ["localhost"], [], known=known)
         held = [asyncio.create_task(ask(guard, "/events")) for _ in range(100)]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -93,7 +107,9 @@ def test_one_client_cannot_take_all_connections() -> None:
         assert refused == [503] * 40
         assert await ask(guard, "/jobs") == 503 and await ask(guard, "/health") == 200
         assert await ask(guard, "/jobs", "10.0.0.2") == 200  # others are let in
-        assert await ask(guard, "/jobs", authorization="Bearer x") == 200  # one with a key behind the same address
+        assert await ask(guard, "/jobs", authorization="anna") == 200  # one with a key behind the same address
+        made_up = [await ask(guard, "/jobs", cookie=f"lip-sync-session=x{i}", authorization=f"x{i}") for i in range(9)]
+        assert made_up == [503] * 9  # what is no valid key makes nobody somebody else
         others = [asyncio.create_task(ask(guard, "/events", f"10.1.{i}.1")) for i in range(600)]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -106,11 +122,73 @@ def test_one_client_cannot_take_all_connections() -> None:
     asyncio.run(walk())
 
 
-def test_a_page_behind_a_tls_proxy_is_no_foreign_page() -> None:
-    async def app(_: Any, __: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+def test_one_client_cannot_ask_all_the_time() -> None:
+    async def walk() -> None:
+        guard = Guard(answering, ["localhost"], [], known=known, per_minute=20)
+        assert [await ask(guard, "/jobs") for _ in range(25)] == [200] * 20 + [429] * 5
+        assert await ask(guard, "/jobs", cookie="lip-sync-session=anna|1|2") == 429  # made up
+        assert await ask(guard, "/jobs", authorization="anna") == 200
+        assert await ask(guard, "/jobs", "10.0.0.2") == 200
+        assert [await ask(guard, path) for path in ("/health", "/login", "/assets/x.js")] == [200] * 3
+        household = [await ask(guard, "/jobs", f"2001:db8::{i}") for i in range(1, 26)]
+        assert household == [200] * 20 + [429] * 5 and await ask(guard, "/jobs", "2001:db8:0:1::1") == 200
 
-    guard = Guard(app, ["*"], [])
+    asyncio.run(walk())
+
+
+def test_who_asks_too_often_is_told_when_to_come_again(tmp_path: Path) -> None:
+    service = make_service(service_config(tmp_path, max_requests_per_minute=3))
+    keys = {name: new_key(tmp_path / "api_keys", name) for name in ("anna", "bert")}
+    settings = Settings(REPO / "model_config.yaml", service.config, "cpu", REPO / "pretrained", None, None)
+    app = create_app(service, make_intake(service, settings), Access(ApiKeys(tmp_path / "api_keys"), LOOPBACK_NAMES))
+    client = TestClient(app, base_url="http://localhost")
+
+    def jobs(name: str) -> Any:
+        return client.get("/jobs", headers={"Authorization": f"Bearer {keys[name]}"})
+
+    assert [jobs("anna").status_code for _ in range(3)] == [200] * 3
+    refused = jobs("anna")
+    assert refused.status_code == 429 and 1 <= int(refused.headers["Retry-After"]) <= 61
+    assert refused.json()["type"] == "urn:lip-sync:too-fast" and "3 requests" in refused.json()["detail"]
+    assert jobs("bert").status_code == 200
+
+
+def test_one_key_keeps_no_more_than_its_share(tmp_path: Path) -> None:
+    service = make_service(service_config(tmp_path, max_gb_per_key=1e-6))  # 1000 bytes
+    first = submit(service, b"0" * 600, owner="anna")
+    with pytest.raises(Problem, match="keeps 0.0 GB of its 1e-06 GB") as refused:
+        submit(service, b"0" * 600, owner="anna")
+    assert refused.value.status == 429 and refused.value.name == "quota-full"
+    submit(service, b"0" * 600, owner="bert")
+    service.complete(service.take(), result_file(service, b"0" * 300), {"frames": 1, "seconds": 1.0})
+    submit(service, b"0" * 600, owner="anna")  # the inputs of the first are gone, its result stays
+    uploads = uploads_of(tmp_path, "anna") / "x"
+    uploads.mkdir(parents=True)
+    (uploads / "upload.png").write_bytes(b"0" * 80)  # what lies on the page counts as well
+    with pytest.raises(Problem, match="give smaller files"):
+        service.check_room("anna", 50)
+    service.cancel(first.id, "anna")
+    service.check_room("anna", 50)
+    for _ in range(3):
+        submit(service, b"0" * 600)  # without keys nobody is known
+
+
+def test_a_client_asks_for_no_more_work_than_the_owner_allows(tmp_path: Path, example_speech: Path) -> None:
+    service = make_service(service_config(tmp_path / "data", max_steps=8, max_adapt_s=30.0))
+    settings = Settings(REPO / "model_config.yaml", service.config, "cpu", REPO / "pretrained", None, None)
+    client = TestClient(
+        create_app(service, make_intake(service, settings), Access(None, LOOPBACK_NAMES)), base_url="http://localhost"
+    )
+    portrait = (REPO / "examples" / "portrait.png").read_bytes()
+    files = {"video_file": portrait, "audio_file": example_speech.read_bytes()}
+    for field, allowed, most, said in (("steps", "8", "9", "at most 8 steps"), ("adapt", "30s", "31s", "at most 30 s")):
+        refused = client.post("/jobs", files=files, data={field: most})
+        assert refused.status_code == 422 and said in refused.json()["detail"]
+        assert client.post("/jobs", files=files, data={field: allowed}).status_code == 202
+
+
+def test_a_page_behind_a_tls_proxy_is_no_foreign_page() -> None:
+    guard = Guard(answering, ["*"], [])
     for origin, status in (("https://lip.example", 200), ("http://lip.example", 200), ("https://evil.example", 403)):
         told = asyncio.run(ask(guard, "/login", method="POST", origin=origin, host="lip.example"))
         assert told == status, origin

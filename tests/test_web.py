@@ -43,8 +43,8 @@ def service(tmp_path: Path) -> JobService:
 
 
 @pytest.fixture
-def files(service: JobService, tmp_path: Path) -> PageFiles:
-    return PageFiles(tmp_path / "page", service)
+def files(service: JobService) -> PageFiles:
+    return PageFiles(service)
 
 
 @pytest.fixture(scope="module")

@@ -202,6 +202,10 @@ class ServiceConfig(Section):
     max_text: PositiveInt
     max_queue: PositiveInt
     max_jobs_per_key: PositiveInt
+    max_gb_per_key: PositiveFloat
+    max_requests_per_minute: PositiveInt
+    max_steps: PositiveInt
+    max_adapt_s: PositiveFloat
     max_run_s: PositiveFloat
     max_attempts: PositiveInt
     lease_s: float = Field(ge=3.0)

@@ -135,7 +135,13 @@ def create_app(service: JobService, intake: Intake, access: Access) -> FastAPI:
             allow_headers=["Authorization", "Idempotency-Key", "Range"],
             expose_headers=["Content-Range", "Location", "Retry-After"],
         )
-    app.add_middleware(Guard, hosts=access.hosts, origins=access.origins)
+    app.add_middleware(
+        Guard,
+        hosts=access.hosts,
+        origins=access.origins,
+        known=None if access.keys is None else access.keys.shown,
+        per_minute=service.config.max_requests_per_minute,
+    )
     return app
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,8 +70,9 @@ class Intake:
             length = request.headers.get("content-length", "")
             await to_thread.run_sync(self._service.check_room, owner, int(length) if length.isdecimal() else 0)
         config = self._service.config
+        check_space = partial(self._service.check_space, owner)
         with tempfile.TemporaryDirectory(dir=config.data_dir / INCOMING, ignore_cleanup_errors=True) as folder:
-            form = await receive_form(request, Path(folder), FILES, config, self._service.has_disk)
+            form = await receive_form(request, Path(folder), FILES, config, check_space)
             expected = preferred_language(request.headers.get("accept-language"))
             return await to_thread.run_sync(self._take, form, owner, key, expected)
 
@@ -130,8 +132,17 @@ class Intake:
             raise InputError("Give a sound file (audio_file), a text (text_input), or both.")
         if fields.webhook_url is not None:
             check_webhook(fields.webhook_url, self._service.config.webhook_origins)
+        self._check_limits(options)
         output = video.with_name(f"output{options.suffix}")
         check_inputs(video, audio, output, options, self._service.config.media)
+
+    def _check_limits(self, options: Options) -> None:
+        """What a client may ask for is less than what a machine's owner may."""
+        config = self._service.config
+        if options.steps is not None and options.steps > config.max_steps:
+            raise InputError(f"This server takes at most {config.max_steps} steps; ask for fewer.")
+        if options.adapt and options.adapt > config.max_adapt_s:
+            raise InputError(f"This server learns for at most {config.max_adapt_s:g} s (adapt); ask for less.")
 
     def _speech(self, fields: JobForm, expected: str | None) -> dict[str, Any]:
         """What the job's request says about its text, and in which language it is spoken."""

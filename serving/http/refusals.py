@@ -33,7 +33,7 @@ _REFUSALS = {
     416: "The result has no such range.",
     421: "The host name is not the server's.",
     422: "A field or a file cannot be used.",
-    429: "The queue is full, or the key has too many jobs.",
+    429: "The queue is full, or the key has too many jobs, keeps too much, or asks too often.",
     500: "Something went wrong inside.",
     501: "This installation cannot speak texts.",
     503: "The service is too busy, or not ready.",

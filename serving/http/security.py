@@ -9,24 +9,22 @@ import logging
 import os
 import re
 import secrets
-from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.problems import RETRY_S, Problem, problem_response
+from serving.http.crowd import Crowd, name_of_address
+from serving.problems import Problem, problem_response
 from utils.helpers import InputError
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _LOG = logging.getLogger("lipsync.security")
-_MOST_REQUESTS = 500  # answered at once
-_MOST_OF_ONE = 60  # of them for one key, or one address without a key
 _ALWAYS = ("/health", "/ready", "/metrics", "/login")  # short, and needed most when there is too much to do
+_UNCOUNTED = ("/assets/", "/static/", "/svelte/")  # a page asks for hundreds of these, and they cost nothing
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -68,6 +66,11 @@ class ApiKeys:
             if hmac.compare_digest(given, known):
                 found = name
         return found
+
+    def shown(self, scope: Scope) -> str | None:
+        """Name of the valid key that a request shows in its header Authorization; None: it shows none."""
+        scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+        return self.owner(key.strip()) if scheme.lower() == "bearer" else None
 
     def hash_of(self, name: str) -> str | None:
         """SHA-256 of the key with that name, hexadecimal; None: there is none any more."""
@@ -145,16 +148,26 @@ class Guard:
         hosts: names that the Host header may have; "*" for any.
         origins: web pages that may use the service.
         headers: added to every answer that does not have them.
+        known: name of the valid key that a request shows, None if it shows none; None where there are no keys. What
+            is not valid is counted by address: made-up keys and cookies are nobody.
+        per_minute: see `Crowd`.
     """
 
     def __init__(
-        self, app: ASGIApp, hosts: Collection[str], origins: Collection[str], headers: Mapping[str, str] = _HEADERS
+        self,
+        app: ASGIApp,
+        hosts: Collection[str],
+        origins: Collection[str],
+        headers: Mapping[str, str] = _HEADERS,
+        known: Callable[[Scope], str | None] | None = None,
+        per_minute: int | None = None,
     ):
         self._app = app
         self._hosts = {host.lower() for host in hosts}
         self._origins = set(origins)
         self._headers = headers
-        self._active: Counter[str] = Counter()
+        self._known = known
+        self._crowd = Crowd(per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -169,42 +182,35 @@ class Guard:
             await send(message)
 
         headers = Headers(scope=scope)
-        who = _who(headers, scope)
+        who = self._who(scope)
         problem = self._problem(headers, scope, who)
         if problem is not None:
             await problem_response(problem)(scope, receive, with_headers)
             return
         if scope["path"] in _ALWAYS:
             return await self._app(scope, receive, with_headers)
-        self._active[who] += 1
+        self._crowd.enter(who)
         try:
             await self._app(scope, receive, with_headers)
         finally:
-            self._active[who] -= 1
-            if not self._active[who]:
-                del self._active[who]
+            self._crowd.leave(who)
 
-    def _problem(self, headers: Headers, scope: dict[str, Any], who: str) -> Problem | None:
+    def _who(self, scope: Scope) -> str:
+        """Whose requests are counted together: those of a valid key or login; without one, of an address."""
+        name = None if self._known is None else self._known(scope)
+        return f"key {name}" if name is not None else name_of_address(str((scope.get("client") or ("",))[0]))
+
+    def _problem(self, headers: Headers, scope: Scope, who: str) -> Problem | None:
         host = headers.get("host", "").lower()
         if "*" not in self._hosts and re.sub(r":\d+$", "", host) not in self._hosts:
             return Problem(421, "wrong-host", "This server does not answer to that name; see service.allowed_hosts.")
         if scope["path"] not in _ALWAYS:
-            if self._active[who] >= _MOST_OF_ONE:
-                detail = f"{_MOST_OF_ONE} of your requests are being answered already; end some of them."
-                return Problem(503, "too-many-requests", detail, {"Retry-After": str(RETRY_S)})
-            if self._active.total() >= _MOST_REQUESTS:
-                detail = f"{_MOST_REQUESTS} requests are being answered already; try again later."
-                return Problem(503, "too-many-requests", detail, {"Retry-After": str(RETRY_S)})
+            problem = self._crowd.problem(who, is_counted=not scope["path"].startswith(_UNCOUNTED))
+            if problem is not None:
+                return problem
         origin = headers.get("origin")
         if origin is None or scope["method"] in _SAFE_METHODS or origin in self._origins:
             return None
         if urlsplit(origin).netloc.lower() == host:  # not the scheme: a proxy may speak TLS to the browser
             return None
         return Problem(403, "foreign-page", "Web pages of other sites may not use this; see service.allowed_origins.")
-
-
-def _who(headers: Headers, scope: dict[str, Any]) -> str:
-    """Whose connections are counted together: those of a key or a login; without one, of an address. Who makes up
-    keys is sent away at once and holds no connection."""
-    shown = headers.get("authorization") or headers.get("cookie")
-    return _hash(shown) if shown else str((scope.get("client") or ("",))[0])

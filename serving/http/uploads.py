@@ -19,7 +19,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from serving.problems import Problem, bad_input, disk_full, too_large
+from serving.problems import Problem, bad_input, too_large
 from utils.config import ServiceConfig
 
 _PIECE = 2**20
@@ -143,7 +143,7 @@ async def receive_form(
     folder: Path,
     names: Mapping[str, str],
     config: ServiceConfig,
-    has_disk: Callable[[], bool],
+    check_space: Callable[[], None],
     watch: Callable[[dict[str, str], int], None] | None = None,
 ) -> Form:
     """Read a multipart form.
@@ -153,7 +153,7 @@ async def receive_form(
         folder: where the files go; it is the caller's to remove.
         names: fields that take files -> name of the file on disk.
         config: limits.
-        has_disk: there is still room.
+        check_space: raises a problem when there is no more room.
         watch: told, after every piece, what the client calls its files (by field) and how many bytes have come.
 
     Raises:
@@ -167,7 +167,7 @@ async def receive_form(
         if int(request.headers.get("content-length") or 0) > limit:
             raise too_large(config.media.max_file_gb)
         parser = MultipartParser(boundary, parts.callbacks())
-        await _parse(_watched(stream, parts, watch), parser, limit, config, has_disk)
+        await _parse(_watched(stream, parts, watch), parser, limit, config, check_space)
         if not parts.ended:
             raise Problem(400, "broken-form", "The form ends in the middle.")
     except FormParserError as error:
@@ -205,7 +205,7 @@ async def _parse(
     parser: MultipartParser,
     limit: int,
     config: ServiceConfig,
-    has_disk: Callable[[], bool],
+    check_space: Callable[[], None],
 ) -> None:
     received = checked = 0
     async for piece in stream:
@@ -214,8 +214,7 @@ async def _parse(
             raise too_large(config.media.max_file_gb)
         if received - checked >= _DISK_EVERY:
             checked = received
-            if not has_disk():
-                raise disk_full()
+            await to_thread.run_sync(check_space)
         await to_thread.run_sync(parser.write, piece)
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from serving.jobs.limits import LOCAL_OWNER, check_queue, check_quota, has_disk
 from serving.jobs.queues import Queue
 from serving.jobs.storage import JobFiles
 from serving.jobs.store import (
@@ -32,11 +33,9 @@ from serving.jobs.store import (
     Job,
     JobStore,
 )
-from serving.problems import busy, disk_full, no_such_job, other_request
+from serving.problems import disk_full, no_such_job, other_request
 from utils.config import ServiceConfig
 
-LOCAL_OWNER = "local"
-"""Owner of all jobs where there are no API keys."""
 INCOMING, WORK, JOBS = "incoming", "work", "jobs"
 """Folders in the data folder: uploads on their way in, results being made, files of jobs."""
 
@@ -104,28 +103,29 @@ class JobService:
 
     # ---- for clients ----
 
-    def check_room(self, owner: str, incoming: int = 0) -> None:
+    def check_room(self, owner: str, incoming: int = 0, arrived: int = 0) -> None:
         """Refuse what there is no room for.
 
         Args:
             owner: name of the API key.
             incoming: bytes about to be uploaded, as far as known.
+            arrived: bytes that are on the disk already, but not yet this owner's.
 
         Raises:
-            Problem: 429 queue or key at its limit, 507 disk nearly full.
+            Problem: 429 queue, key or its quota at the limit, 507 disk nearly full.
         """
-        if self.store.count(QUEUED) >= self.config.max_queue:
-            raise busy("queue-full", f"{self.config.max_queue} jobs are waiting already; try again later.")
-        if owner != LOCAL_OWNER:
-            active = sum(self.store.count(state, owner) for state in ACTIVE)
-            if active >= self.config.max_jobs_per_key:
-                raise busy("too-many-jobs", f"This key has {active} jobs that are not finished; wait for one of them.")
+        check_queue(self.config, self.store, owner)
+        self.check_space(owner, incoming, arrived)
+
+    def check_space(self, owner: str, incoming: int = 0, arrived: int = 0) -> None:
+        """Refuse bytes that there is no room for; see `check_room`."""
+        check_quota(self.config, self.store, owner, incoming + arrived)
         if not self.has_disk(incoming):
             raise disk_full()
 
     def has_disk(self, incoming: int = 0) -> bool:
         """There is room for so many bytes more."""
-        return shutil.disk_usage(self.config.data_dir).free - incoming > self.config.min_free_gb * 1e9
+        return has_disk(self.config, incoming)
 
     def submit(self, submission: Submission) -> Job:
         """Accept a job. Once this returns, the job will get to an end, whatever is killed.
@@ -140,6 +140,7 @@ class JobService:
             created=self._clock(),
             request=submission.request,
             inputs=sorted(submission.files),
+            input_size=sum(path.stat().st_size for path in submission.files.values()),
             idempotency_key=submission.idempotency_key,
             fingerprint=submission.fingerprint,
             webhook=submission.webhook,
@@ -149,7 +150,7 @@ class JobService:
             for name, path in submission.files.items():
                 self.files.put(job.id, name, path)
             with self._submitting:  # so that the limits hold for clients that come at the same time
-                self.check_room(job.owner)
+                self.check_room(job.owner, arrived=job.input_size)
                 stored = self.store.add(job)
         except BaseException:
             self.files.remove(job.id)

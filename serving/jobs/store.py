@@ -35,6 +35,7 @@ class Job:
         created: when it was accepted.
         request: what to do: options, names of the input files, text.
         inputs: names of the files in its folder.
+        input_size: bytes of these files.
         idempotency_key: as the client gave it; None again when it is free for another request.
         fingerprint: of the request that came with the key.
         reference: the client's own name for it.
@@ -65,6 +66,7 @@ class Job:
     created: float
     request: dict[str, Any] = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
+    input_size: int = 0
     idempotency_key: str | None = None
     fingerprint: str | None = None
     reference: str | None = None

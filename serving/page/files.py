@@ -7,7 +7,6 @@ a link to the job's own files wherever the disk can do that; it goes when these 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -20,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from serving.jobs.jobs import JobService
+from serving.jobs.limits import PAGE_UPLOADS, uploads_of
 from serving.jobs.store import ACTIVE, DONE, Job
 
-UPLOADS, SHOWN = "uploads", "shown"
-"""Folders within the page's own."""
 UPLOADS_KEPT_S = 86400.0
 
 _SWEEP_S = 60.0
+_SHOWN = Path("page", "shown")
 _INPUT = "before"
 
 
@@ -34,13 +33,13 @@ class PageFiles:
     """See above.
 
     Args:
-        folder: where they lie; made if it is missing.
-        service: the jobs.
+        service: the jobs; the files lie in its data folder.
         examples: files that everybody may name.
     """
 
-    def __init__(self, folder: Path, service: JobService, examples: Collection[Path] = ()):
-        self.uploads, self.folder = folder.resolve() / UPLOADS, folder.resolve() / SHOWN
+    def __init__(self, service: JobService, examples: Collection[Path] = ()):
+        data = service.config.data_dir.resolve()
+        self.uploads, self.folder = data / PAGE_UPLOADS, data / _SHOWN
         for path in (self.uploads, self.folder):
             path.mkdir(parents=True, exist_ok=True)
         self._service = service
@@ -55,7 +54,7 @@ class PageFiles:
         return folder
 
     def _of(self, owner: str) -> Path:
-        return self.uploads / hashlib.sha256(owner.encode()).hexdigest()[:32]  # any name makes a name of a folder
+        return uploads_of(self._service.config.data_dir.resolve(), owner)
 
     def usable(self, path: Any, owner: str) -> Path | None:
         """The file that a client names as its own upload or an example; None: it may not be used, or is not there.

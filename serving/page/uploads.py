@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from anyio import to_thread
@@ -18,7 +19,7 @@ from serving.http.uploads import receive_form
 from serving.jobs.jobs import JobService
 from serving.page.files import PageFiles
 from serving.page.texts import language_for, refusal
-from serving.problems import Problem, disk_full
+from serving.problems import Problem, disk_full, store_away
 from utils.disk import is_disk_full
 
 _FIELD = "files"  # as Gradio's page calls it
@@ -64,28 +65,35 @@ class PageUploads:
             self._under_way[upload_id] = progress
         try:
             return JSONResponse([str(await self._receive(request, owner, progress))])
-        except (Problem, OSError) as error:
-            if not isinstance(error, Problem) and not is_disk_full(error):
-                raise
-            problem = error if isinstance(error, Problem) else disk_full()
+        except (Problem, OSError, *self._service.store.faults) as error:
+            problem = self._problem(error)
             language = language_for(request.headers.get("accept-language"))
             return PlainTextResponse(refusal(problem.detail, language), problem.status, problem.headers)
         finally:
             progress.ended = True
             self._under_way.pop(upload_id, None)
 
+    def _problem(self, error: Exception) -> Problem:
+        """What is said of what went wrong; what is a fault of ours is raised again."""
+        if isinstance(error, Problem):
+            return error
+        if is_disk_full(error):
+            return disk_full()
+        if isinstance(error, self._service.store.faults):
+            return store_away()
+        raise error
+
     async def _receive(self, request: Request, owner: str, progress: _Progress) -> Path:
         length = request.headers.get("content-length", "")
-        if not self._service.has_disk(int(length) if length.isdecimal() else 0):
-            raise disk_full()
+        check_space = partial(self._service.check_space, owner)
+        await to_thread.run_sync(check_space, int(length) if length.isdecimal() else 0)
         folder = await to_thread.run_sync(self._files.new_folder, owner)
 
         def watch(names: dict[str, str], received: int) -> None:
             progress.name, progress.received = names.get(_FIELD, ""), received
 
-        config, has_disk = self._service.config, self._service.has_disk
         try:
-            form = await receive_form(request, folder, {_FIELD: "upload"}, config, has_disk, watch)
+            form = await receive_form(request, folder, {_FIELD: "upload"}, self._service.config, check_space, watch)
             if _FIELD not in form.files:
                 raise Problem(422, "bad-input", "The file is empty; give another one.")
             ending = re.search(r"\.[A-Za-z0-9]{1,8}$", progress.name)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import gradio as gr
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from faces.detector import FaceDetector
 from serving.http.api import Access
@@ -27,9 +27,6 @@ from serving.page.page import Page
 from serving.page.uploads import PageUploads
 from utils.config import load_config
 from utils.helpers import InputError
-
-PAGE = "page"
-"""Folder in the data folder for what browsers have sent and are shown."""
 
 _HERE = Path(__file__).resolve().parent
 _HEADERS = {
@@ -53,7 +50,7 @@ def create_page(service: JobService, settings: Settings, access: Access) -> tupl
         settings: of this process.
         access: who may use it.
     """
-    files = PageFiles(settings.service.data_dir / PAGE, service, (PORTRAIT, SPEECH))
+    files = PageFiles(service, (PORTRAIT, SPEECH))
     # Gradio takes files from this folder as its own, and copies nothing that lies there.
     tempfile.tempdir = str(files.uploads)
     os.environ["GRADIO_TEMP_DIR"] = str(files.uploads)
@@ -62,12 +59,28 @@ def create_page(service: JobService, settings: Settings, access: Access) -> tupl
     detector = FaceDetector(ROOT / faces.models_dir, faces.min_detection_score)
     blocks, words = build_page(Page(service, make_intake(service, settings), detector, files))
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    _mount(app, blocks, words, settings.service.media.max_file_gb)
+    sessions = None if access.keys is None else Sessions(access.keys)
+    app.add_middleware(Door, files=files, uploads=PageUploads(service, files), sessions=sessions)
+    app.add_middleware(
+        Guard,
+        hosts=access.hosts,
+        origins=access.origins,
+        headers=_HEADERS,
+        known=None if sessions is None else lambda scope: sessions.owner(Request(scope)),
+        per_minute=settings.service.max_requests_per_minute,
+    )
+    return app, files
+
+
+def _mount(app: FastAPI, blocks: gr.Blocks, words: gr.I18n, max_file_gb: float) -> None:
+    """Have Gradio serve the page."""
     gr.mount_gradio_app(
         app,
         blocks,
         path="/",
         auth_dependency=lambda request: request.scope[OWNER],
-        max_file_size=int(settings.service.media.max_file_gb * 1e9),
+        max_file_size=int(max_file_gb * 1e9),
         show_error=False,
         ssr_mode=False,
         footer_links=[],
@@ -80,10 +93,6 @@ def create_page(service: JobService, settings: Settings, access: Access) -> tupl
         i18n=words,
     )
     blocks.has_launched = True  # else Gradio does not check paths; the door does, but two locks are better than one
-    sessions = None if access.keys is None else Sessions(access.keys)
-    app.add_middleware(Door, files=files, uploads=PageUploads(service, files), sessions=sessions)
-    app.add_middleware(Guard, hosts=access.hosts, origins=access.origins, headers=_HEADERS)
-    return app, files
 
 
 def main(argv: Sequence[str]) -> int:
