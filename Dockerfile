@@ -18,8 +18,8 @@ RUN grep '^torch==' requirements.txt >torch.txt \
 
 COPY . .
 RUN useradd --system --uid 10001 lipsync \
-    && mkdir -p /data \
-    && chown lipsync /data
+    && mkdir -p /data /engines \
+    && chown lipsync /data /engines
 USER 10001
 VOLUME /data
 EXPOSE 8000

@@ -81,8 +81,10 @@ def shelf_of(inference: InferenceConfig) -> Shelf:
     return Shelf(_ROOT / inference.engine_weights)
 
 
-def with_engine_weights(config: Config, folder: Path) -> Config:
-    """The configuration, with the weights of engines other than `lite` from this folder."""
+def with_engine_weights(config: Config, folder: Path | None) -> Config:
+    """The configuration, with the weights of engines other than `lite` from this folder; None: as it is."""
+    if folder is None:
+        return config
     inference = config.inference.model_copy(update={"engine_weights": folder.resolve()})
     return config.model_copy(update={"inference": inference})
 

@@ -82,8 +82,7 @@ class LipSyncPipeline:
         Raises:
             InputError: weights are missing or do not fit the configuration.
         """
-        if weights is not None:
-            config = with_engine_weights(config, weights)
+        config = with_engine_weights(config, weights)
         folder = _ROOT / config.inference.weights_dir
         if language is None:
             language = LanguageProcessor(folder, folder / config.size / "phonemes", own=config.language.engines)

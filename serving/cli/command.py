@@ -368,9 +368,7 @@ def _spoken_text(arguments: argparse.Namespace) -> SpokenText | None:
 
 
 def _configured(arguments: argparse.Namespace) -> Config:
-    config = load_config(arguments.config)
-    if arguments.engine_weights is not None:
-        config = engine_choice.with_engine_weights(config, arguments.engine_weights)
+    config = engine_choice.with_engine_weights(load_config(arguments.config), arguments.engine_weights)
     if arguments.weights is None:
         return config
     inference = config.inference.model_copy(update={"weights_dir": arguments.weights.resolve()})

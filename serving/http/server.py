@@ -10,13 +10,22 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.engine_choice import with_engine_weights
 from serving.http.api import Access, create_app
 from serving.http.intake import Intake
 from serving.http.listening import serve
 from serving.http.security import LOOPBACK_NAMES, ApiKeys, is_loopback, new_key
 from serving.http.speech import Speaker
 from serving.jobs.jobs import JobService
-from serving.jobs.setup import ROOT, Settings, common_parser, open_service, read_settings, start_logging
+from serving.jobs.setup import (
+    ROOT,
+    Settings,
+    common_parser,
+    from_environment,
+    open_service,
+    read_settings,
+    start_logging,
+)
 from utils.config import load_config
 from utils.helpers import InputError
 
@@ -53,9 +62,10 @@ def main(argv: Sequence[str]) -> int:
 
 def make_intake(service: JobService, settings: Settings) -> Intake:
     """What takes requests in, for these settings."""
-    config = load_config(settings.config_path)
+    config = load_config(settings.config_path, from_environment())
+    inference = with_engine_weights(config, settings.engine_weights).inference
     recogniser = settings.weights / config.size / "phonemes"
-    return Intake(service, config.inference, Speaker(settings.weights, recogniser, config.language.engines))
+    return Intake(service, inference, Speaker(settings.weights, recogniser, config.language.engines))
 
 
 def build_parser(mode: str, description: str, port: int) -> argparse.ArgumentParser:
@@ -105,6 +115,7 @@ def worker_command(arguments: argparse.Namespace, settings: Settings) -> list[st
     given = {
         "--config": settings.config_path,
         "--weights": settings.weights,
+        "--engine-weights": settings.engine_weights,
         "--device": settings.device,
         "--data-dir": settings.service.data_dir,
         "--queue": arguments.queue,

@@ -79,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("config", "device", "weights"):
         parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--engine-weights", type=Path)
     arguments = parser.parse_args(argv)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print must not get between our lines
@@ -97,6 +98,7 @@ def _loaded(arguments: argparse.Namespace) -> Any:
     """Load the networks; returns a function that runs one job."""
     from language_processor import SpokenText
     from pipeline import LipSyncPipeline  # takes seconds, after the line is open
+    from pipeline.engine_choice import with_engine_weights
     from pipeline.options import Options
     from pipeline.preview import Preview
     from serving.jobs.provenance import sign
@@ -105,6 +107,7 @@ def _loaded(arguments: argparse.Namespace) -> Any:
     from utils.helpers import resolve_device
 
     config = load_config(arguments.config, from_environment())
+    config = with_engine_weights(config, arguments.engine_weights)
     inference = config.inference.model_copy(update={"weights_dir": Path(arguments.weights)})
     service = config.service.model_copy(update=resolved(config.service))
     config = config.model_copy(update={"inference": inference, "media": service.media})

@@ -36,6 +36,7 @@ class Settings:
         weights: folder of the trained weights.
         queue: redis://..., None for SQLite.
         storage: fsspec URL, None for a folder in the data folder.
+        engine_weights: folder of the weights of engines other than `lite`, None: as configured.
     """
 
     config_path: Path
@@ -44,6 +45,7 @@ class Settings:
     weights: Path
     queue: str | None
     storage: str | None
+    engine_weights: Path | None = None
 
     @property
     def keys_file(self) -> Path:
@@ -74,6 +76,9 @@ def common_parser(mode: str, description: str) -> argparse.ArgumentParser:
     )
     machine.add_argument(
         "--weights", type=Path, metavar="FOLDER", help="trained weights (default: the configuration's weights_dir)"
+    )
+    machine.add_argument(
+        "--engine-weights", type=Path, metavar="FOLDER", help="weights of other engines than lite (default: configured)"
     )
     return parser
 
@@ -111,16 +116,19 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
         weights=(ROOT / config.inference.weights_dir) if arguments.weights is None else arguments.weights.resolve(),
         queue=arguments.queue or os.environ.get("LIPSYNC_QUEUE"),
         storage=arguments.storage or os.environ.get("LIPSYNC_STORAGE"),
+        engine_weights=arguments.engine_weights and arguments.engine_weights.resolve(),
     )
 
 
 def from_environment() -> list[str]:
-    """Settings of the service that the environment replaces, as `load_config` takes them: LIPSYNC_MAX_QUEUE=20 for
-    service.max_queue, LIPSYNC_MEDIA_MAX_FILE_GB=2 for service.media.max_file_gb; values are YAML."""
-    names = {name: name for name in ServiceConfig.model_fields if name != "media"}
-    names |= {f"media_{name}": f"media.{name}" for name in MediaLimits.model_fields}
+    """Settings that the environment replaces, as `load_config` takes them: LIPSYNC_MAX_QUEUE=20 for service.max_queue,
+    LIPSYNC_MEDIA_MAX_FILE_GB=2 for service.media.max_file_gb, LIPSYNC_ENGINE and LIPSYNC_ENGINE_WEIGHTS for those of
+    the section inference; values are YAML."""
+    names = {name: f"service.{name}" for name in ServiceConfig.model_fields if name != "media"}
+    names |= {f"media_{name}": f"service.media.{name}" for name in MediaLimits.model_fields}
+    names |= {name: f"inference.{name}" for name in ("engine", "engine_weights")}
     given = {key: os.environ.get(f"LIPSYNC_{name.upper()}") for name, key in names.items()}
-    return [f"service.{key}={value}" for key, value in given.items() if value]
+    return [f"{key}={value}" for key, value in given.items() if value]
 
 
 def resolved(service: ServiceConfig) -> dict[str, Path]:

@@ -55,6 +55,8 @@ class Runner:
     def __init__(self, settings: Settings):
         self._command = [sys.executable, "-m", "serving.jobs.runner", "--config", str(settings.config_path)]
         self._command += ["--device", settings.device, "--weights", str(settings.weights)]
+        if settings.engine_weights is not None:
+            self._command += ["--engine-weights", str(settings.engine_weights)]
         self._process: subprocess.Popen[str] | None = None
         self._is_loaded = False
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
