@@ -6,13 +6,17 @@ The front of the package `video`: what other rooms may use.
 from utils.media import MediaLimits
 from utils.pictures import Patch
 from video.encoders import CODECS
+from video.painted import painted_frame, painted_info
 from video.playback import fitted_frames
 from video.reader import VideoReader, probe_video, to_display
+from video.transparency import COLOUR_PATTERN, Backdrop
 from video.types import Colour, Frame, LightLevels, VideoInfo
 from video.writer import VideoWriter
 
 __all__ = [
+    "Backdrop",
     "CODECS",
+    "COLOUR_PATTERN",
     "Colour",
     "Frame",
     "LightLevels",
@@ -22,6 +26,8 @@ __all__ = [
     "VideoReader",
     "VideoWriter",
     "fitted_frames",
+    "painted_frame",
+    "painted_info",
     "probe_video",
     "to_display",
 ]

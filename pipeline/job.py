@@ -117,6 +117,7 @@ class Job:
         self._preview = preview
         self._seeing = seeing
         self._limits = media_limits(config.media)
+        self._backdrop = options.backdrop()
         self._info: VideoInfo
         self._speech: Any
         self._speech_end = 0.0  # seconds
@@ -167,7 +168,7 @@ class Job:
     ) -> float:
         """Write all results, count them by reason, and call `tick` after each; returns the seconds of work."""
         seconds = 0.0
-        early = PreviewWriter(self._preview, self._info, audio, SYNTHETIC_MARK)
+        early = PreviewWriter(self._preview, self._info, audio, SYNTHETIC_MARK, self._backdrop)
         # What OpenVINO leaves to PyTorch is small, and each of the stages has a thread of its own.
         alone = torch_threads(1) if self._engine.is_accelerated else nullcontext()
         # Leaving the block in either way stops the stages first, then completes or removes the files.
@@ -204,6 +205,7 @@ class Job:
             audio_duration=length,
             tags=SYNTHETIC_MARK,
             fast=self._options.fast,
+            backdrop=self._backdrop,
         )
 
     def _pace(self) -> tuple[str, ...]:
@@ -230,7 +232,7 @@ class Job:
     def _decode(self, _: Iterator[Any]) -> Iterator[Frame]:
         options = self._options
         rest = "cut" if options.rest == "cut" else "keep"
-        yield from fitted_frames(self._info.path, self._speech_end, options.fit, rest, self._limits)
+        yield from fitted_frames(self._info.path, self._speech_end, options.fit, rest, self._limits, self._backdrop)
 
     def _faces(self, frames: Iterator[Frame]) -> Iterator[tuple[MouthFrame, Any]]:
         mouths = with_fades(self._mouths(frames), self._config.faces.fade_frames)

@@ -6,6 +6,7 @@ Apart from the pipeline, so that the web page and the HTTP API check what they t
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from audio_processor import probe_audio
 from faces.choice import FaceChoice
 from utils.config import MediaLimits as MediaConfig
 from utils.helpers import InputError
-from video_processor import CODECS, MediaLimits, VideoWriter, probe_video
+from video_processor import CODECS, COLOUR_PATTERN, Backdrop, MediaLimits, VideoWriter, probe_video
 
 FITS, RESTS = ("bounce", "loop", "freeze", "cut"), ("still", "keep", "cut")
 CHOICES = {"fit": FITS, "rest": RESTS, "codec": CODECS}
@@ -47,10 +48,12 @@ class Options:
         face: which face speaks: largest, left, right, speaker (whose lips fit the video's own sound), index:N (0 is the
             leftmost), point:X,Y or point:X,Y@SECONDS.
         min_confidence: how sure to be of a face before it gets a new mouth, 0 to 1; see `faces.usable`.
-        codec: auto (H.264; HEVC for more than 8 bits; VP9 or AV1 in WebM), h264, hevc or ffv1 (lossless).
+        codec: auto (H.264; HEVC for more than 8 bits; VP9 or AV1 in WebM), h264, hevc, ffv1 (lossless) or prores.
         crf: quality as H.264 counts it, 0 best to 51 worst; 16 is hard to tell from the source.
         fast: less work for each frame: windows overlap less, and the file is larger at the same quality.
         engine: what draws the mouths, see --list-engines. None: what is loaded.
+        background: what stands behind a picture that can be seen through: white, black, #rrggbb, or on the command line
+            a picture's name. None: it stays so where the file can hold that, else white.
         adapt: seconds in which the model may first learn from the video with its own sound; 0 = not at all.
     """
 
@@ -66,6 +69,7 @@ class Options:
     adapt: float = 0.0
     min_confidence: float = 0.5
     engine: str | None = None
+    background: str | None = None
 
     @property
     def suffix(self) -> str:
@@ -88,6 +92,16 @@ class Options:
         FaceChoice.parse(self.face)
         if self.engine is not None:
             engines.check_name(self.engine)
+        self.backdrop()
+
+    def backdrop(self) -> Backdrop | None:
+        """What is asked for as background; raises InputError where it is no colour and no picture."""
+        return None if self.background is None else Backdrop.parse(self.background)
+
+    def background_file(self) -> Path | None:
+        """The picture that is the background, if one is."""
+        named = self.background is not None and not re.match(COLOUR_PATTERN, self.background)
+        return Path(self.background) if named else None
 
 
 def check_inputs(video: Path, audio: Path | None, output: Path, options: Options, media: MediaConfig) -> None:
@@ -105,7 +119,7 @@ def check_inputs(video: Path, audio: Path | None, output: Path, options: Options
             output cannot be written or is one of the inputs.
     """
     options.check()
-    inputs = tuple(path for path in (video, audio) if path is not None)
+    inputs = tuple(path for path in (video, audio, options.background_file()) if path is not None)
     for path in inputs:
         if path.is_file() and path.stat().st_size > media.max_file_gb * 1e9:
             raise InputError(f"The file {path} is larger than {media.max_file_gb:g} GB; give a smaller one.")
@@ -113,7 +127,8 @@ def check_inputs(video: Path, audio: Path | None, output: Path, options: Options
     if audio is not None:
         probe_audio(audio, media_limits(media))
     _check_output(output, inputs)
-    VideoWriter(output, info, options.codec)  # opens nothing yet, but knows what fits into which file
+    # Opens nothing yet, but knows what fits into which file.
+    VideoWriter(output, info, options.codec, backdrop=options.backdrop())
 
 
 def media_limits(media: MediaConfig) -> MediaLimits:

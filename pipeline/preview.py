@@ -9,10 +9,11 @@ from types import TracebackType
 
 import av
 
-from video_processor import Frame, VideoInfo, VideoWriter
+from video_processor import Backdrop, Frame, VideoInfo, VideoWriter
 
 _CRF = 23  # looked at once
 _PIX_FMT = "yuv420p"  # what every browser plays
+_SEE_THROUGH = "yuva420p"  # the same with an opacity, which the writer of the preview puts before the backdrop
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,20 @@ class PreviewWriter:
         info: of the result's frames.
         audio: file with the sound of the result.
         tags: metadata, as for `VideoWriter`.
+        backdrop: the same.
 
     Raises:
         InputError: as `VideoWriter`.
     """
 
-    def __init__(self, preview: Preview | None, info: VideoInfo, audio: Path, tags: Mapping[str, str]):
+    def __init__(
+        self,
+        preview: Preview | None,
+        info: VideoInfo,
+        audio: Path,
+        tags: Mapping[str, str],
+        backdrop: Backdrop | None = None,
+    ):
         self._preview = preview
         self._writer: VideoWriter | None = None
         if preview is not None:
@@ -58,7 +67,13 @@ class PreviewWriter:
                 info, width=_even(info.width * scale), height=_even(info.height * scale), pix_fmt=_PIX_FMT
             )
             self._writer = VideoWriter(
-                preview.path, self._small, crf=_CRF, audio_from=audio, audio_duration=preview.seconds, tags=tags
+                preview.path,
+                self._small,
+                crf=_CRF,
+                audio_from=audio,
+                audio_duration=preview.seconds,
+                tags=tags,
+                backdrop=backdrop,
             )
 
     def __enter__(self) -> PreviewWriter:
@@ -84,7 +99,8 @@ class PreviewWriter:
         turned = self._small.rotation in (90, 270)
         width, height = (self._small.width, self._small.height)[:: -1 if turned else 1]
         colours = {"src_color_range": written.color_range, "dst_color_range": written.color_range}
-        self._writer.write(replace(frame, raw=written.reformat(width, height, _PIX_FMT, **colours)))
+        kind = _SEE_THROUGH if any(part.is_alpha for part in written.format.components) else _PIX_FMT
+        self._writer.write(replace(frame, raw=written.reformat(width, height, kind, **colours)))
 
     def _end(self, error: _Dropped | None) -> None:
         """Complete the file, or with an error remove it."""

@@ -28,7 +28,7 @@ from audio_processor import load_audio, probe_audio
 from tests.footage import face_frame, make_portrait, make_sound, make_video, speech_like
 from utils.helpers import InputError
 from utils.media import MediaLimits
-from video_processor import VideoReader, VideoWriter, fitted_frames, probe_video
+from video_processor import VideoReader, VideoWriter, fitted_frames, painted_frame, painted_info, probe_video
 
 LIMITS = MediaLimits(max_pixels=640 * 640, max_duration_s=60.0, max_streams=20)
 MAX_CPU_S = 20
@@ -50,6 +50,11 @@ def make_seeds(folder: Path) -> None:
     with VideoWriter(folder / "vp9.webm", probe_video(folder / "h264.mp4"), audio_from=folder / "h264.mp4") as writer:
         for frame in fitted_frames(folder / "h264.mp4"):
             writer.write(frame)
+    info = painted_info(folder, *_SIZE, fps=10, transparent=True)
+    with VideoWriter(folder / "alpha.webm", info) as writer:
+        for index in range(4):
+            head = face_frame(index / 10, _SIZE)
+            writer.write(painted_frame(np.dstack([head, head[..., 0]]), index, 10))
     make_video(folder / "hevc.mp4", 0.3, codec="libx265", pix_fmt="yuv420p10le", **plain)
     make_video(folder / "h264.ts", 0.4, sound_codec="mp2", **plain)
     make_video(folder / "av1.webm", 0.3, codec="libsvtav1", sound=False, **plain)

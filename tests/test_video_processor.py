@@ -466,7 +466,8 @@ def test_limits(tmp_path: Path):
     [
         ("out.avi", {}, ".mp4"),
         ("out.mp4", {"codec": "ffv1"}, ".mkv"),
-        ("out.mp4", {"codec": "prores"}, "h264"),
+        ("out.mp4", {"codec": "prores"}, "mov"),
+        ("out.mp4", {"codec": "dnxhd"}, "h264"),
     ],
 )
 def test_impossible_outputs_are_refused(tmp_path: Path, name: str, options: dict, word: str):

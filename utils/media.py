@@ -21,6 +21,7 @@ from av.video.stream import VideoStream
 from utils.helpers import InputError
 from utils.stages import stop_point
 
+_SEE_THROUGH = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _AnyStream = TypeVar("_AnyStream", VideoStream, AudioStream)
 
 # FFmpeg also knows formats that are lists of other files or addresses (hls, concat, image sequences).
@@ -169,9 +170,20 @@ def stream_duration(container: InputContainer, stream: VideoStream | AudioStream
 
 def decoded(container: InputContainer, stream: VideoStream | AudioStream) -> Iterator[av.VideoFrame | av.AudioFrame]:
     """Decode one stream from where the file stands; a damaged packet costs its frame, not the whole file."""
+    own = _seeing_through(stream)
     for packet in packets(container, stream):
         with contextlib.suppress(av.FFmpegError):
-            yield from packet.decode()
+            yield from packet.decode() if own is None else own.decode(packet)
+
+
+def _seeing_through(stream: VideoStream | AudioStream) -> av.VideoCodecContext | None:
+    """A decoder of VP8 or VP9 with opacity, which FFmpeg's own leave out; None: the stream's own will do."""
+    name = _SEE_THROUGH.get(stream.codec_context.name)
+    if name is None or stream.metadata.get("alpha_mode") != "1":
+        return None
+    context = av.CodecContext.create(name, "r")
+    context.options = stream.codec_context.options
+    return context
 
 
 def packets(container: InputContainer, stream: VideoStream | AudioStream) -> Iterator[av.Packet]:

@@ -16,7 +16,7 @@ _LUMA_WEIGHTS = {
 }
 _SAMPLING = {"420": (2, 2), "422": (2, 1), "444": (1, 1)}
 PLANAR_FORMATS = tuple(f"yuv{name}p{depth}" for name in _SAMPLING for depth in ("", "10le", "12le"))
-"""The pixel formats that `blend` works in."""
+"""The pixel formats that `blend` works in; and the same with a plane of opacity, which it leaves alone."""
 
 
 def rgb_to_yuv(image: np.ndarray, matrix: int, full_range: bool, bits: int = 8) -> np.ndarray:
@@ -54,7 +54,7 @@ def copy_frame(raw: av.VideoFrame, pix_fmt: str) -> av.VideoFrame:
 
     Args:
         raw: a frame whose memory layout is that of `pix_fmt` ("yuvj420p" is laid out like "yuv420p").
-        pix_fmt: one of PLANAR_FORMATS.
+        pix_fmt: one of PLANAR_FORMATS, or with opacity ("yuva420p").
     """
     copy = av.VideoFrame(raw.width, raw.height, pix_fmt)
     for target, source in zip(plane_arrays(copy), plane_arrays(raw), strict=True):
@@ -71,7 +71,7 @@ def cropped_frame(raw: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
 
 
 def plane_arrays(frame: av.VideoFrame) -> list[np.ndarray]:
-    """Views (not copies) of the Y, Cb and Cr planes, uint8 or uint16 (h, w)."""
+    """Views (not copies) of the Y, Cb and Cr planes, and that of the opacity, uint8 or uint16 (h, w)."""
     dtype = np.dtype(np.uint16 if _is_deep(frame) else np.uint8)
     views = []
     for plane in frame.planes:
@@ -107,7 +107,7 @@ def blend(
     planes = plane_arrays(frame)
     yuv = rgb_to_yuv(image, matrix, full_range, bits)
     _mix(planes[0][y : y + height, x : x + width], yuv[..., 0], alpha, bits)
-    step_x, step_y = _SAMPLING[frame.format.name[3:6]]
+    step_x, step_y = _SAMPLING[frame.format.name.removeprefix("yuva").removeprefix("yuv")[:3]]
     chroma, weight = _shrink(yuv[..., 1:], alpha, (x % step_x, y % step_y), (step_x, step_y))
     rows = slice(y // step_y, y // step_y + weight.shape[0])
     columns = slice(x // step_x, x // step_x + weight.shape[1])

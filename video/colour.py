@@ -62,5 +62,5 @@ def check_colour(info: VideoInfo) -> None:
 
 
 def is_rgb(stored: av.VideoFormat) -> bool:
-    """The pixels are red, green and blue, directly or through a palette."""
-    return stored.is_rgb or stored.has_palette
+    """The pixels are red, green and blue, or a palette of them, or grey with an opacity, which becomes that."""
+    return stored.is_rgb or stored.has_palette or stored.name.startswith("ya")

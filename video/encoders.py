@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from video.colour import is_rgb
 from video.fields import METHOD
 from video.types import LightLevels, VideoInfo
 
-CODECS = ("auto", "h264", "hevc", "ffv1")
-"""What a user may ask for; "auto" is H.264, and HEVC for more than 8 bits (in WebM: VP9, and AV1)."""
+CODECS = ("auto", "h264", "hevc", "ffv1", "prores")
+"""What a user may ask for; "auto" is H.264, and HEVC for more than 8 bits (in WebM: VP9, and AV1).
+
+Of what can be seen through, "auto" makes VP9 in WebM and ProRes 4444 in .mov, which keep that.
+"""
 
 MP4_LIKE = (".mp4", ".m4v", ".mov")
 _SUFFIXES = (*MP4_LIKE, ".mkv", ".webm")
@@ -26,7 +30,9 @@ _OPTIONS = {
     "libsvtav1": {"preset": "8"},
     # FFV1 does not know where chroma lies; "left" is what H.264 and its like mean when they say nothing.
     "ffv1": {"level": "3", "chroma_sample_location": "left"},
+    "prores_ks": {"vendor": "apl0"},  # without it some editors refuse the file
 }
+_PRORES_PROFILES = {"422": "hq", "444": "4444"}
 _FASTER = {
     "libx264": {"preset": "superfast"},
     "libx265": {"preset": "superfast"},
@@ -42,8 +48,10 @@ _DEPTHS = {
     "libvpx-vp9": (8,),
     "libsvtav1": (10,),
     "ffv1": (8, 10, 12),
+    "prores_ks": (10,),
 }
-_SAMPLINGS = {"libsvtav1": ("420",)}
+_SAMPLINGS = {"libsvtav1": ("420",), "prores_ks": ("422", "444")}
+_NO_CRF = ("ffv1", "prores_ks")
 # These refuse odd sizes with shared chroma; the size matters more than the format.
 _EVEN_ONLY = ("libx264", "libx265")
 _KEEPS_LIGHT = ("libx264", "libx265", "libsvtav1")
@@ -54,12 +62,38 @@ _FINEST_TICK = 10**6  # per second
 os.environ.setdefault("SVT_LOG", "1")
 
 
-def encoder_name(target: Path, codec: str, info: VideoInfo) -> str:
-    """FFmpeg's name of the encoder for an output file and one of CODECS.
+@dataclass(frozen=True)
+class Encoding:
+    """How a video is written.
+
+    Attributes:
+        encoder: FFmpeg's name.
+        playable: what phones and browsers show, which is shared chroma (4:2:0) and even sizes only.
+        opacity: what can be seen through stays so.
+    """
+
+    encoder: str
+    playable: bool = False
+    opacity: bool = False
+
+
+def encoding_for(target: Path, codec: str, info: VideoInfo, flat: bool = False) -> Encoding:
+    """How to write an output file with one of CODECS; `flat`: nothing of it shall be seen through.
 
     Raises:
         InputError: unknown, or the file type cannot hold it or this video.
     """
+    encoder = _encoder_name(target, codec, info)
+    playable = codec == "auto"
+    if not info.transparent or flat:
+        return Encoding(encoder, playable)
+    if playable:
+        own = {".webm": "libvpx-vp9", ".mov": "prores_ks"}.get(target.suffix.lower())
+        return Encoding(own or encoder, playable, own is not None)
+    return Encoding(encoder, playable, encoder in _NO_CRF)
+
+
+def _encoder_name(target: Path, codec: str, info: VideoInfo) -> str:
     suffix = target.suffix.lower()
     if suffix not in _SUFFIXES:
         raise InputError(f"Cannot write '{suffix}' files; use .mp4, .mov, .mkv or .webm for the output.")
@@ -67,11 +101,13 @@ def encoder_name(target: Path, codec: str, info: VideoInfo) -> str:
         raise InputError(f"Unknown codec '{codec}'; use one of {', '.join(CODECS)}.")
     if min(info.width, info.height) < _LEAST_SIDE:
         raise InputError(f"The picture of {info.path} is too small ({info.width}x{info.height}); give a larger one.")
+    if codec == "prores" and suffix not in (".mov", ".mkv"):
+        raise InputError(f"ProRes does not fit into '{suffix}'; name the output .mov or .mkv.")
     if codec == "ffv1" and suffix != ".mkv":
         raise InputError(f"Lossless video (ffv1) does not fit into '{suffix}'; name the output .mkv.")
     if codec != "auto" and suffix == ".webm":
         raise InputError(f"WebM cannot hold {codec}; leave out the codec, or name the output .mp4 or .mkv.")
-    if info.sample_aspect_ratio != 1 and (suffix == ".webm" or codec == "ffv1"):
+    if info.sample_aspect_ratio != 1 and (suffix == ".webm" or codec in ("ffv1", "prores")):
         # FFmpeg's muxers could write that, but PyAV has no way to tell them; only H.264 and HEVC say it themselves.
         raise InputError(f"The pixels of {info.path} are not square, which needs H.264 or HEVC in .mp4, .mov or .mkv.")
     if codec == "auto":
@@ -79,40 +115,44 @@ def encoder_name(target: Path, codec: str, info: VideoInfo) -> str:
         if suffix == ".webm":
             return "libsvtav1" if deep else "libvpx-vp9"
         codec = "hevc" if deep else "h264"
-    return {"h264": "libx264", "hevc": "libx265", "ffv1": "ffv1"}[codec]
+    return {"h264": "libx264", "hevc": "libx265", "ffv1": "ffv1", "prores": "prores_ks"}[codec]
 
 
-def writable_format(info: VideoInfo, encoder: str, playable: bool = False) -> str:
-    """The planar YUV format nearest to the source's that the encoder takes at this size.
-
-    `playable`: one that phones and browsers show, which is shared chroma (4:2:0) only.
-    """
+def writable_format(info: VideoInfo, encoding: Encoding) -> str:
+    """The planar YUV format nearest to the source's that the encoder takes at this size."""
+    encoder = encoding.encoder
     bits = 8 if info.is_image else info.bits
     depths = _DEPTHS[encoder]
     depth = next((depth for depth in depths if depth >= bits), depths[-1])
-    sampling = "420" if playable and encoder != "ffv1" else _sampling(info)
+    sampling = "420" if encoding.playable else _sampling(info)
+    if encoder == "prores_ks" and encoding.opacity:
+        sampling = "444"
     if sampling not in _SAMPLINGS.get(encoder, (sampling,)):
         sampling = _SAMPLINGS[encoder][0]
-    if encoder in _EVEN_ONLY and not playable and (info.width % 2 or info.height % 2):
+    if encoder in _EVEN_ONLY and not encoding.playable and (info.width % 2 or info.height % 2):
         sampling = "444"
-    return f"yuv{sampling}p" + (f"{depth}le" if depth > 8 else "")
+    return f"yuv{'a' if encoding.opacity else ''}{sampling}p" + (f"{depth}le" if depth > 8 else "")
 
 
-def written_size(info: VideoInfo, encoder: str, playable: bool = False) -> tuple[int, int]:
+def written_size(info: VideoInfo, encoding: Encoding) -> tuple[int, int]:
     """Width and height of the picture that is written, as stored; see `writable_format`."""
     size = (info.height, info.width) if info.rotation in (90, 270) else (info.width, info.height)
-    return (size[0] // 2 * 2, size[1] // 2 * 2) if playable and encoder in _EVEN_ONLY else size
+    return (size[0] // 2 * 2, size[1] // 2 * 2) if encoding.playable and encoding.encoder in _EVEN_ONLY else size
 
 
-def encoder_options(
-    info: VideoInfo, encoder: str, crf: int, fast: bool = False, playable: bool = False
-) -> dict[str, str]:
+def encoder_options(info: VideoInfo, encoding: Encoding, crf: int, fast: bool = False) -> dict[str, str]:
     """Settings of the encoder for one video; `crf` as H.264 counts it, 0 to 51; `fast` makes a larger file sooner."""
-    if playable and encoder == "libx264":
+    encoder = encoding.encoder
+    if encoding.playable and encoder == "libx264":
         crf = max(crf, 1)  # 0 is lossless, in a profile of its own that phones and browsers refuse
     options = _OPTIONS[encoder] | (_FASTER.get(encoder, {}) if fast else {})
-    if encoder == "ffv1":
+    if encoder == "prores_ks":
+        sampling = writable_format(info, encoding).removeprefix("yuva").removeprefix("yuv")[:3]
+        return options | {"profile": _PRORES_PROFILES[sampling]}
+    if encoder in _NO_CRF:
         return options
+    if encoding.opacity:
+        options["auto-alt-ref"] = "0"  # the encoder cannot do both
     options["crf"] = str(min(max(crf + _CRF_SHIFT[encoder], 0), _CRF_MOST[encoder]))
     own = _light_options(info.light, encoder) if info.is_hdr else []
     if encoder == "libx265":
@@ -130,12 +170,15 @@ def time_base_for(info: VideoInfo) -> Fraction:
     return max(Fraction(1, info.time_base.denominator), Fraction(1, _FINEST_TICK))
 
 
-def what_changes(info: VideoInfo, encoder: str, playable: bool = False) -> tuple[str, ...]:
-    """Sentences for the user about what of the source is not, or not simply, kept."""
-    notes = []
-    written = av.VideoFormat(writable_format(info, encoder, playable))
-    size = written_size(info, encoder, playable)
-    stored = written_size(info, encoder)
+def what_changes(info: VideoInfo, encoding: Encoding, background: str) -> tuple[str, ...]:
+    """Sentences for the user about what of the source is not, or not simply, kept.
+
+    `background`: what people call that which stands behind a picture that can be seen through.
+    """
+    encoder, notes = encoding.encoder, []
+    written = av.VideoFormat(writable_format(info, encoding))
+    size = written_size(info, encoding)
+    stored = written_size(info, replace(encoding, playable=False))
     if size != stored:
         lost = " and ".join(word for word, i in (("column", 0), ("row", 1)) if size[i] != stored[i])
         notes.append(
@@ -145,7 +188,7 @@ def what_changes(info: VideoInfo, encoder: str, playable: bool = False) -> tuple
     if info.interlaced:
         notes.append(f"The video is interlaced: it was deinterlaced ({METHOD}), one frame for each.")
     if info.transparent:
-        notes.append("Transparency was ignored.")
+        notes.append(_about_opacity(encoding, background))
     if info.is_hdr:
         curve = {16: "PQ", 18: "HLG"}[info.colour.transfer]
         notes.append(f"HDR ({curve}) was kept: {written.components[0].bits} bits and the colour tags.")
@@ -156,6 +199,17 @@ def what_changes(info: VideoInfo, encoder: str, playable: bool = False) -> tuple
     if info.dolby_vision:
         notes.append("The Dolby Vision data was left out; the picture under it was kept.")
     return tuple(notes)
+
+
+def _about_opacity(encoding: Encoding, background: str) -> str:
+    if not encoding.opacity:
+        return (
+            f"The transparent parts show {background} (option background). To keep them so, leave that option out and "
+            "write .webm (VP9) or .mov (ProRes 4444)."
+        )
+    if encoding.encoder == "libvpx-vp9":
+        return "Transparency was kept (VP9 with alpha: Chrome, Firefox and OBS show it, Safari shows it opaque)."
+    return f"Transparency was kept ({'ProRes 4444' if encoding.encoder == 'prores_ks' else 'FFV1 with alpha'})."
 
 
 def _sampling(info: VideoInfo) -> str:

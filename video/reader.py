@@ -35,6 +35,7 @@ from video.picture import DecodedPicture
 from video.sidedata import has_dolby_vision, light_levels, orientation
 from video.stills import IMAGE_FPS, check_size, image_info, read_image
 from video.tone import to_ordinary
+from video.transparency import Backdrop, has_alpha, over
 from video.types import Colour, Frame, VideoInfo
 
 # Seconds that may be missing from the promised length before a file counts as cut off.
@@ -75,6 +76,7 @@ class VideoReader:
     Args:
         path: a video or still image.
         limits: what is too big; None for the defaults.
+        backdrop: what stands behind a picture that can be seen through; raw frames come without it. None: white.
 
     Attributes:
         info: what `probe_video` returns.
@@ -83,10 +85,16 @@ class VideoReader:
         InputError: as in `probe_video`; also while iterating, when the file turns out to be cut off.
     """
 
-    def __init__(self, path: str | os.PathLike[str], limits: MediaLimits | None = None):
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        limits: MediaLimits | None = None,
+        backdrop: Backdrop | None = None,
+    ):
         self.path = Path(path)
         self.info: VideoInfo
         self._limits = limits or MediaLimits()
+        self._backdrop = backdrop or Backdrop()
         self._opened = ExitStack()
         self._image: np.ndarray | None = None
         self._origin = 0
@@ -110,8 +118,9 @@ class VideoReader:
 
     def __iter__(self) -> Iterator[Frame]:
         if self._image is not None:
-            raw = av.VideoFrame.from_ndarray(self._image, format="rgb24")
-            yield Frame(0, 0.0, ArrayPicture(self._image), raw, 0, float(1 / IMAGE_FPS))
+            raw = av.VideoFrame.from_ndarray(self._image, format=self.info.pix_fmt)
+            shown = over(self._image, self._backdrop) if self.info.transparent else self._image
+            yield Frame(0, 0.0, ArrayPicture(shown), raw, 0, float(1 / IMAGE_FPS))
             return
         previous = -1.0
         for index, raw in enumerate(self.raw_frames()):
@@ -185,7 +194,9 @@ class VideoReader:
         """The upright picture of a decoded frame."""
         rotation, mirrored = self.info.rotation, self.info.mirrored
         turned = (lambda image: to_display(image, rotation, mirrored)) if rotation or mirrored else None
-        convert = partial(_to_rgb, matrix=yuv_matrix(raw), transfer=self.info.colour.transfer)
+        convert = partial(
+            _to_rgb, matrix=yuv_matrix(raw), transfer=self.info.colour.transfer, backdrop=self._backdrop
+        )
         return DecodedPicture(raw, convert, self._converters, turned)
 
     def _probe(self, container: InputContainer) -> None:
@@ -267,7 +278,9 @@ def _is_interlaced(stream: VideoStream, frames: Iterator[av.VideoFrame]) -> bool
     return any(frame.interlaced_frame for frame in itertools.islice(frames, _INTERLACED_FRAMES))
 
 
-def _to_rgb(raw: av.VideoFrame, converter: VideoReformatter, matrix: int, transfer: int) -> np.ndarray:
+def _to_rgb(
+    raw: av.VideoFrame, converter: VideoReformatter, matrix: int, transfer: int, backdrop: Backdrop
+) -> np.ndarray:
     """Convert a decoded frame, or a part of one, to uint8 RGB (H, W, 3), turned as stored, HDR as an ordinary picture.
 
     Args:
@@ -275,17 +288,19 @@ def _to_rgb(raw: av.VideoFrame, converter: VideoReformatter, matrix: int, transf
         converter: what converts.
         matrix: H.273 number.
         transfer: H.273 number.
+        backdrop: what stands behind it.
     """
     image = converter.reformat(
         raw,
-        format="rgb24",
+        format="rgba" if has_alpha(raw.format) else "rgb24",
         interpolation=ACCURATE,
         src_colorspace=SWS_MATRIX.get(matrix, Colorspace.ITU709),
         src_color_range=ColorRange.JPEG if is_full_range(raw) else ColorRange.MPEG,
         dst_color_range=ColorRange.JPEG,
         threads=1,
     )
-    return to_ordinary(image.to_ndarray(), transfer)
+    pixels = image.to_ndarray()
+    return to_ordinary(over(pixels, backdrop) if pixels.shape[2] == 4 else pixels, transfer)
 
 
 def _all_like(frames: Iterator[av.VideoFrame], form: tuple[int, int, str]) -> Iterator[av.VideoFrame]:
@@ -305,7 +320,7 @@ def _dolby_vision(path: Path) -> str:
 
 def _is_transparent(first: av.VideoFrame) -> bool:
     """GIF and others always come with an opacity of each pixel, mostly full."""
-    if not any(part.is_alpha for part in first.format.components):
+    if not has_alpha(first.format):
         return False
     return bool(first.reformat(format="rgba").to_ndarray()[..., 3].min() < 255)
 

@@ -31,7 +31,7 @@ _DAMAGED = (
 def read_image(path: Path, limits: MediaLimits) -> np.ndarray | None:
     """A still image as upright uint8 RGB (H, W, 3), or None if the file is something else (also an animated PNG).
 
-    Transparency is ignored; of several pages or pictures the first is taken.
+    Where something of it can be seen through it is RGBA (H, W, 4); of several pages or pictures the first is taken.
 
     Raises:
         InputError: larger than the limits, damaged, or of a kind that has no plain colours.
@@ -41,7 +41,8 @@ def read_image(path: Path, limits: MediaLimits) -> np.ndarray | None:
             check_size(path, image.width, image.height, limits)
             if image.format == "PNG" and getattr(image, "is_animated", False):
                 return None
-            return np.array(_eight_bits(ImageOps.exif_transpose(image), path))
+            upright = ImageOps.exif_transpose(image)
+            return _with_opacity(np.array(_eight_bits(upright, path)), upright)
     except UnidentifiedImageError:
         return None
     except InputError:
@@ -54,6 +55,14 @@ def read_image(path: Path, limits: MediaLimits) -> np.ndarray | None:
         raise InputError(f"The image {path} is damaged or cut off; save it again.") from error
 
 
+def _with_opacity(colours: np.ndarray, image: Image.Image) -> np.ndarray:
+    """The colours, and the opacity of the image they come from where it is not full everywhere."""
+    if not image.has_transparency_data:
+        return colours
+    opacity = np.asarray(image.convert("RGBA"))[..., 3]
+    return np.dstack([colours, opacity]) if opacity.min() < 255 else colours
+
+
 def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
     """The picture as sRGB of 8 bits a channel."""
     if image.mode == "F":
@@ -63,6 +72,7 @@ def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
         deep = np.asarray(image).astype(np.int64)
         image = Image.fromarray(np.clip(deep >> 8, 0, 255).astype(np.uint8))
     profile = image.info.get("icc_profile")
+    image = image.convert("RGB") if image.mode in ("RGBA", "RGBX") else image
     if profile and image.mode in ("RGB", "CMYK", "L"):
         with contextlib.suppress(ImageCms.PyCMSError, OSError):
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -71,7 +81,8 @@ def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
 
 
 def image_info(path: Path, image: np.ndarray) -> VideoInfo:
-    """What is known of a still image, uint8 RGB (H, W, 3)."""
+    """What is known of a still image, uint8 RGB (H, W, 3) or RGBA (H, W, 4)."""
+    transparent = image.shape[2] == 4
     return VideoInfo(
         path=path,
         width=image.shape[1],
@@ -82,11 +93,12 @@ def image_info(path: Path, image: np.ndarray) -> VideoInfo:
         time_base=_IMAGE_TIME_BASE,
         duration=None,
         frame_count=1,
-        pix_fmt="rgb24",
+        pix_fmt="rgba" if transparent else "rgb24",
         colour=Colour(range=1, matrix=1, primaries=1, transfer=1),
         sample_aspect_ratio=Fraction(1),
         has_audio=False,
         is_image=True,
+        transparent=transparent,
     )
 
 

@@ -63,7 +63,7 @@ class VideoInfo:
         interlaced: the frames are stored as two fields of different moments; `VideoReader` deinterlaces them.
         dolby_vision: there is Dolby Vision data beside a picture that is complete without it.
         light: what the file says about the light of its HDR picture.
-        transparent: something of the first frame can be seen through; what it hides is shown.
+        transparent: something of the first frame can be seen through.
     """
 
     path: Path

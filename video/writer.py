@@ -19,19 +19,20 @@ from av.video.stream import VideoStream
 from utils.helpers import InputError, atomic_path, available_cores
 from utils.media import cut_off
 from utils.pictures import Patch
-from utils.planes import blend, copy_frame, cropped_frame
+from utils.planes import blend, copy_frame, cropped_frame, plane_arrays
 from utils.sound_track import SoundTrack
 from video.colour import ACCURATE, BT709, SWS_MATRIX, is_full_range, is_rgb, output_colour, yuv_matrix
 from video.encoders import (
     MP4_LIKE,
-    encoder_name,
     encoder_options,
+    encoding_for,
     time_base_for,
     what_changes,
     writable_format,
     written_size,
 )
 from video.tone import from_ordinary
+from video.transparency import Backdrop, flattened, has_alpha, without_hidden
 from video.types import Frame, VideoInfo
 
 
@@ -47,14 +48,16 @@ class VideoWriter:
         path: the file to write; missing folders are made.
         info: of the video that the frames come from.
         codec: "auto" (H.264 for 8 bits, HEVC for more; in WebM VP9 and AV1; always 4:2:0, and even sizes in H.264 and
-            HEVC, as phones and browsers want), "h264", "hevc" (the source's chroma and size) or "ffv1" (lossless,
-            only .mkv): every pixel that no patch touches is then decoded exactly as in the source, if its pixel
-            format is planar YUV of 8, 10 or 12 bits.
+            HEVC, as phones and browsers want), "h264", "hevc" (the source's chroma and size), "prores" (.mov and .mkv)
+            or "ffv1" (lossless, only .mkv): every pixel that no patch touches is then decoded exactly as in the
+            source, if its pixel format is planar YUV of 8, 10 or 12 bits.
         crf: quality of the lossy codecs, smaller is better; 16 is hard to tell from the source.
         audio_from: file whose first sound stream goes into the output; None: silent.
         audio_duration: seconds after which the sound is cut; None: to its end.
         tags: metadata of the whole file, by a name that every container knows: title, artist, comment, ...
         fast: encode faster into a larger file of the same quality.
+        backdrop: what stands behind a picture that can be seen through. None: it stays so where file and codec can
+            hold that (VP9 in .webm, ProRes 4444 in .mov, FFV1), else white.
 
     Attributes:
         notes: sentences about what of the source is not, or not simply, kept.
@@ -74,20 +77,22 @@ class VideoWriter:
         audio_duration: float | None = None,
         tags: Mapping[str, str] | None = None,
         fast: bool = False,
+        backdrop: Backdrop | None = None,
     ):
         self.path = Path(path)
         self._info = info
-        self._encoder = encoder_name(self.path, codec, info)
+        self._encoding = encoding_for(self.path, codec, info, flat=backdrop is not None)
+        self._backdrop = backdrop or Backdrop()
         self._crf = crf
         self._fast = fast
         self._audio_from = audio_from
         self._audio_duration = audio_duration
         self._tags = dict(tags or {})
-        self._playable = codec == "auto"
-        self.notes = what_changes(info, self._encoder, self._playable)
+        self.notes = what_changes(info, self._encoding, self._backdrop.name)
         self._opened = ExitStack()
-        self._pix_fmt = writable_format(info, self._encoder, self._playable)
-        self._size = written_size(info, self._encoder, self._playable)
+        self._pix_fmt = writable_format(info, self._encoding)
+        self._size = written_size(info, self._encoding)
+        self._converted: tuple[av.VideoFrame | None, av.VideoFrame | None] = None, None
         self._time_base = time_base_for(info)
         self._last_pts = -1
 
@@ -162,13 +167,14 @@ class VideoWriter:
 
     def _add_stream(self) -> VideoStream:
         info, tags = self._info, output_colour(self._info)
-        options = encoder_options(info, self._encoder, self._crf, self._fast, self._playable)
-        stream = self._output.add_stream(self._encoder, rate=info.fps, options=options)
+        encoder = self._encoding.encoder
+        options = encoder_options(info, self._encoding, self._crf, self._fast)
+        stream = self._output.add_stream(encoder, rate=info.fps, options=options)
         context = stream.codec_context
         context.width, context.height = self._size
         context.pix_fmt = self._pix_fmt
         context.time_base = self._time_base
-        if self._encoder == "libx265" and self.path.suffix.lower() in MP4_LIKE:
+        if encoder == "libx265" and self.path.suffix.lower() in MP4_LIKE:
             context.codec_tag = "hvc1"  # Apple's players take no other
         context.sample_aspect_ratio = info.sample_aspect_ratio
         context.color_range, context.colorspace = tags.range, tags.matrix
@@ -186,7 +192,18 @@ class VideoWriter:
         return yuv_matrix(raw), is_full_range(raw)
 
     def _planar(self, raw: av.VideoFrame) -> av.VideoFrame:
-        """A copy of the frame in the format that is written."""
+        """A copy of the frame in the format that is written; one that comes again is not converted again."""
+        if raw is not self._converted[0]:
+            self._converted = raw, self._reformatted(raw)
+        return copy_frame(self._converted[1], self._pix_fmt)
+
+    def _reformatted(self, raw: av.VideoFrame) -> av.VideoFrame:
+        """The frame in the format that is written, before the backdrop where nothing may be seen through."""
+        if has_alpha(raw.format):
+            if not self._encoding.opacity:
+                raw = flattened(raw, self._backdrop, *self._colour(raw), self._info.colour.transfer)
+            elif is_rgb(raw.format):
+                raw = av.VideoFrame.from_ndarray(without_hidden(raw.to_ndarray(format="rgba")), format="rgba")
         if raw.format.name.replace("yuvj", "yuv") != self._pix_fmt:
             matrix, full = self._colour(raw)
             same = ColorRange.JPEG if full else ColorRange.MPEG
@@ -200,7 +217,7 @@ class VideoWriter:
                 src_color_range=source,
                 dst_color_range=same,
             )
-        return copy_frame(raw, self._pix_fmt)
+        return raw
 
     def _finished(self, raw: av.VideoFrame) -> av.VideoFrame:
         """The frame in the size and with the tags that are written."""
@@ -242,4 +259,8 @@ def _apply(frame: av.VideoFrame, patch: Patch, info: VideoInfo, colour: tuple[in
         2: (info.width - x1, info.height - y1),
         3: (y0, info.width - x1),
     }[turns]
+    *_, opacity = plane_arrays(frame)
+    if has_alpha(frame.format):
+        rows, columns = (slice(at, at + size) for at, size in zip(corner[::-1], alpha.shape, strict=True))
+        alpha = alpha * (opacity[rows, columns] / np.float32(2 ** frame.format.components[3].bits - 1))
     blend(frame, corner, from_ordinary(image, info.colour.transfer), alpha, *colour)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 import sys
 import traceback
 from collections import Counter
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.options import COLOUR_PATTERN
 from serving.cli.making import VideoJob
 from serving.cli.spoken_text import read_text
 from utils.disk import FULL, is_disk_full
@@ -64,7 +66,8 @@ class Columns:
         for name, cell in row.cells.items():
             option = "--" + name.replace("_", "-")
             if name in self.values:
-                found.append(f"{option}={folder / cell if name in PATH_COLUMNS else cell}")
+                named = name in PATH_COLUMNS or (name == "background" and not re.match(COLOUR_PATTERN, cell))
+                found.append(f"{option}={folder / cell if named else cell}")
             elif cell.lower() in _YES:
                 found.append(option)
             elif cell.lower() not in _NO:

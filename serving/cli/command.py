@@ -223,8 +223,8 @@ def _add_quality(parser: argparse.ArgumentParser, defaults: InferenceConfig) -> 
         "--codec",
         choices=CODECS,
         default="auto",
-        help="h264, hevc, or ffv1 (lossless, large, for .mkv); auto takes h264, for more than 8 bits hevc, "
-        "and in .webm VP9 or AV1 (default: auto)",
+        help="h264, hevc, ffv1 (lossless, large, for .mkv) or prores (for .mov); auto takes h264, for more than 8 bits "
+        "hevc, and in .webm VP9 or AV1 (default: auto)",
     )
     quality.add_argument(
         "--crf", type=int, metavar="N", help=f"quality, 0 best to 51 worst; not for ffv1 (default: {defaults.crf})"
@@ -254,6 +254,12 @@ def _add_choices(parser: argparse.ArgumentParser, defaults: InferenceConfig) -> 
         default="bounce",
         help="if the sound is longer than the video: play it back and forth, start again, hold the last frame, or "
         "cut the sound (default: bounce)",
+    )
+    choices.add_argument(
+        "--background",
+        metavar="WHAT",
+        help="what stands behind a picture with transparent parts: white, black, #rrggbb or a picture's name (default: "
+        "they stay transparent in .webm and .mov, else white)",
     )
     choices.add_argument(
         "--rest",
@@ -381,7 +387,8 @@ def _options(arguments: argparse.Namespace, config: Config) -> Options:
     chosen = {name: getattr(config.inference, name) if value is None else value for name, value in given.items()}
     chosen |= {"steps": arguments.steps, "guidance": arguments.guidance, "fast": arguments.fast}
     chosen["adapt"] = 0.0 if arguments.adapt is None else parse_seconds(arguments.adapt)
-    return Options(**chosen, fit=arguments.fit, rest=arguments.rest, face=arguments.face, codec=arguments.codec)
+    plain = ("fit", "rest", "face", "codec", "background")
+    return Options(**chosen, **{name: getattr(arguments, name) for name in plain})
 
 
 class Progress:

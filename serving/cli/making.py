@@ -47,7 +47,7 @@ class VideoJob:
     @property
     def inputs(self) -> tuple[Path, ...]:
         """The files that it reads."""
-        return (self.video,) if self.audio is None else (self.video, self.audio)
+        return tuple(path for path in (self.video, self.audio, self.options.background_file()) if path is not None)
 
 
 class Maker:

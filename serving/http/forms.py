@@ -9,7 +9,7 @@ from typing import Any, Literal, get_type_hints
 
 from pydantic import ConfigDict, Field, ValidationError, create_model
 
-from pipeline.options import CHOICES, RANGES, Options
+from pipeline.options import CHOICES, COLOUR_PATTERN, RANGES, Options
 from serving.problems import bad_input
 from utils.config import InferenceConfig
 from utils.helpers import parse_seconds
@@ -50,6 +50,8 @@ def _option_fields() -> dict[str, Any]:
             kind = Literal[CHOICES[name]]
         elif name in RANGES:
             limits = dict(zip(("ge", "le"), RANGES[name], strict=True))
+        elif name == "background":  # never a file: its name would be one of ours
+            kind, limits = str, {"pattern": COLOUR_PATTERN}
         elif name in _TIMES or kind in (str, str | None):
             kind, limits = str, {"max_length": _LONGEST}
         found[name] = kind | None, Field(None, description=descriptions[name], **limits)
