@@ -204,7 +204,7 @@ def what_changes(info: VideoInfo, encoding: Encoding, background: str) -> tuple[
 def _about_opacity(encoding: Encoding, background: str) -> str:
     if not encoding.opacity:
         return (
-            f"The transparent parts show {background} (option background). To keep them so, leave that option out and "
+            f"The transparent parts show {background} (--background). To keep them so, leave that option out and "
             "write .webm (VP9) or .mov (ProRes 4444)."
         )
     if encoding.encoder == "libvpx-vp9":
