@@ -120,7 +120,7 @@ def test_the_page_offers_what_is_installed(shelf: Path, service_media: Path, tmp
     settings = read_settings(worker_parser().parse_args(["--data-dir", str(tmp_path), "--engine-weights", str(shelf)]))
     service, _ = open_service(settings)
     detector = FaceDetector(REPO / "pretrained" / "faces")
-    page = Page(service, make_intake(service, settings), detector, PageFiles(tmp_path / "page", service))
+    page = Page(service, make_intake(service, settings), detector, PageFiles(service))
     (shown,) = [
         block for block in build_page(page)[0].blocks.values()
         if isinstance(block, gr.Dropdown) and ("wav2lip", "wav2lip") in block.choices
