@@ -6,6 +6,7 @@ The front of the package `video`: what other rooms may use.
 from utils.media import MediaLimits
 from utils.pictures import Patch
 from video.encoders import CODECS
+from video.loops import LoopReader, loop_order, write_loop
 from video.painted import painted_frame, painted_info
 from video.playback import fitted_frames
 from video.reader import VideoReader, probe_video, to_display
@@ -20,14 +21,17 @@ __all__ = [
     "Colour",
     "Frame",
     "LightLevels",
+    "LoopReader",
     "MediaLimits",
     "Patch",
     "VideoInfo",
     "VideoReader",
     "VideoWriter",
     "fitted_frames",
+    "loop_order",
     "painted_frame",
     "painted_info",
     "probe_video",
     "to_display",
+    "write_loop",
 ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,6 +136,38 @@ class Engine(ABC):
     @abstractmethod
     def meet(self, frames: Sequence[MouthFrame]) -> Any:
         """What is kept of a person, from 1 to `meeting_frames` frames of a shot; given to `painter`, never None."""
+
+    def pack(self, person: Any) -> dict[str, np.ndarray]:
+        """What `meet` gave, as named arrays that can be kept in a file.
+
+        Raises:
+            InputError: the engine cannot.
+        """
+        raise InputError(f"The engine {self.facts.name} keeps nothing of a person, so it cannot draw a prepared host.")
+
+    def unpack(self, packed: Mapping[str, np.ndarray]) -> Any:
+        """The person of `pack`.
+
+        Raises:
+            InputError: the engine cannot, or the arrays are none of its own.
+        """
+        raise InputError(f"The engine {self.facts.name} keeps nothing of a person, so it cannot draw a prepared host.")
+
+    def save(self, folder: Path) -> None:
+        """Write what `adapt` has learnt into an empty folder.
+
+        Raises:
+            InputError: the engine cannot.
+        """
+        raise InputError(f"The engine {self.facts.name} cannot keep what it has learnt of a person.")
+
+    def with_saved(self, folder: Path) -> Engine:
+        """A copy that knows what `save` wrote; this engine stays as it is.
+
+        Raises:
+            InputError: the engine cannot, or the folder does not fit it.
+        """
+        raise InputError(f"The engine {self.facts.name} cannot keep what it has learnt of a person.")
 
     @abstractmethod
     def painter(self, person: Any, speech: Any, style: Style) -> Painter:

@@ -21,8 +21,11 @@ from faces.detector import FaceDetector, FaceMesh
 from language_processor import LanguageProcessor, SpokenText, Utterance
 from models.cover import CoverJudge
 from models.phonemes import Phoneme
+from pipeline.adaptation import AdaptationReport
 from pipeline.drawing import DrawingSettings
 from pipeline.engine_choice import check_ready, shelf_of, with_engine_weights
+from pipeline.host import Host, check_name
+from pipeline.host_making import HostMaker, HostWish
 from pipeline.job import SAMPLE_RATE, CoverDoubted, Job, ProgressCallback, Summary
 from pipeline.judge import Judge
 from pipeline.live import LiveFrame, LiveSettings, live_frames
@@ -35,7 +38,7 @@ from pipeline.study import Study
 from utils.config import Config
 from utils.helpers import atomic_path, temporary_folder
 from utils.stages import in_background
-from video_processor import probe_video
+from video_processor import MediaLimits, probe_video
 from voices.subtitles import srt
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -162,6 +165,35 @@ class LipSyncPipeline:
         """Seconds for which `stream` waits at most, apart from the time for computing, at a frame rate."""
         return LiveSettings(**self._config.live.model_dump()).look_ahead(fps)
 
+    def make_host(
+        self, wish: HostWish, options: Options, tick: Callable[[str], None] = lambda said: None
+    ) -> tuple[Host, AdaptationReport | None]:
+        """Prepare a host in the configured folder, see `pipeline.host`; and what was learnt for it, where asked to.
+
+        Args:
+            wish: of what, and its name.
+            options: steps, guidance, seed, face, min_confidence and adapt count.
+            tick: called often with a sentence about what is done; what it raises ends the work.
+
+        Raises:
+            InputError: the source or an option cannot be used, or there is a host of that name.
+        """
+        options.check()
+        check_name(wish.name)
+        settings, limits = self._config.hosts, media_limits(self._config.media)
+        seeing, _ = self._seeing(wish.source, lambda: settings.look_s, options, lambda: tick("looking for the face"))
+        engine, report = self._engine, None
+        if options.adapt:
+            study = Study(engine, seeing, self._config, options)
+            engine, report = study.run(wish.source, self._judge(), lambda: tick("learning"))
+        maker = HostMaker(engine, seeing, settings, limits, options, tick, learned=engine is not self._engine)
+        return maker.make(wish, _ROOT / settings.dir), report
+
+    @property
+    def engine(self) -> Engine:
+        """What draws the mouths."""
+        return self._engine
+
     def _say(self, text: SpokenText, audio: Path | None, folder: Path) -> Utterance:
         """The text in the given sound, or spoken into a file in `folder`."""
         if self._language is None:
@@ -183,7 +215,8 @@ class LipSyncPipeline:
     ) -> Summary:
         tick = functools.partial(progress, 0, None)
         engine, report = self._engine, None
-        seeing, found = self._seeing(video, said.audio, options, tick)
+        until = functools.partial(_seconds_of, said.audio, media_limits(self._config.media))
+        seeing, found = self._seeing(video, until, options, tick)
         notes = (*said.notes, *found)
         if options.adapt:
             study = Study(self._engine, seeing, self._config, options)
@@ -197,7 +230,7 @@ class LipSyncPipeline:
         return replace(summary, adaptation=report, notes=(*summary.notes, *notes))
 
     def _seeing(
-        self, video: Path, audio: Path, options: Options, tick: Callable[[], None]
+        self, video: Path, until: Callable[[], float], options: Options, tick: Callable[[], None]
     ) -> tuple[Seeing, tuple[str, ...]]:
         """How faces are found and judged in this run, and sentences about it; refuses a picture without a face."""
         limits = media_limits(self._config.media)
@@ -213,8 +246,7 @@ class LipSyncPipeline:
         if not choice.needs_survey:
             return seeing, ()
         planner = Planner(info, self._detector, self._mesh, self._config, limits, tick)
-        until = probe_audio(audio, limits).duration
-        planned = planner.plan(choice, options.fit, until, self._judge)
+        planned = planner.plan(choice, options.fit, until(), self._judge)
         return replace(seeing, plan=planned.plan), planned.notes
 
     def expected_seconds(self, video: Path, audio: Path, options: Options) -> float:
@@ -272,6 +304,10 @@ def _write_subtitles(path: Path | None, said: Utterance) -> None:
     if path is not None:
         with atomic_path(path) as temporary:
             temporary.write_text(srt(said.sentences, said.phonemes), encoding="utf-8")
+
+
+def _seconds_of(audio: Path, limits: MediaLimits) -> float:
+    return probe_audio(audio, limits).duration
 
 
 def load_engine(name: str, config: Config, device: torch.device) -> Engine:

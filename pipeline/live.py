@@ -20,6 +20,7 @@ from faces.usable import UsableFace
 from models.speech_track import STEPS_PER_SECOND
 from pipeline.drawing import DrawingSettings, Drawn, draw_mouths, pasted, render_mouths
 from utils.helpers import torch_threads
+from utils.pictures import Patch
 from utils.stages import Stages
 
 
@@ -97,7 +98,8 @@ def live_frames(
 
     def finish(drawn: Iterator[Drawn]) -> Iterator[LiveFrame]:
         for mouth, picture in render_mouths(drawn, engine):
-            yield LiveFrame(_pasted(mouth, picture, engine), mouth.time)
+            patch = None if picture is None else pasted(mouth, picture, engine)
+            yield LiveFrame(with_mouth(mouth.frame.image, patch), mouth.time)
 
     stages = Stages({"faces": see, "generate": draw, "finish": finish}, depth=2 * settings.hop)
     alone = torch_threads(1) if engine.is_accelerated else nullcontext()
@@ -105,12 +107,8 @@ def live_frames(
         yield from results
 
 
-def _pasted(mouth: MouthFrame, picture: np.ndarray | None, engine: Engine) -> np.ndarray:
-    """The frame's picture with the new mouth; the given one is not changed."""
-    image = mouth.frame.image
-    if picture is None:
-        return image
-    patch = pasted(mouth, picture, engine)
+def with_mouth(image: np.ndarray, patch: Patch | None) -> np.ndarray:
+    """The picture uint8 RGB (H, W, 3) with the new mouth; the given one is not changed."""
     if patch is None:
         return image
     result = image.copy()

@@ -144,6 +144,14 @@ class LiveConfig(Section):
     fade_frames: int = Field(ge=0)
 
 
+class HostsConfig(Section):
+    dir: Path
+    seconds: PositiveFloat
+    look_s: PositiveFloat
+    portrait_s: PositiveFloat
+    max_px: PositiveInt
+
+
 class AdaptationConfig(Section):
     read_s: PositiveFloat
     part_s: PositiveFloat
@@ -238,6 +246,7 @@ class Config(Section):
     inference: InferenceConfig
     language: LanguageConfig
     live: LiveConfig
+    hosts: HostsConfig
     adaptation: AdaptationConfig
     media: MediaLimits
     faces: FacesConfig

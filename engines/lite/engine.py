@@ -6,7 +6,7 @@ Windows of frames are cross-faded as latents, so each frame is encoded and decod
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import torch
 
 from engines.base import Budget, Change, Engine, Facts, Learned, Lesson, Painter, Skipped, Style
 from engines.catalogue import ENTRIES
+from engines.lite.learned import save_learned, with_learned
 from engines.lite.model import Drafts, LipSyncModel, Running, Seen
 from engines.lite.parts import Heard
 from engines.lite.picture import fit_picture
@@ -24,6 +25,7 @@ from faces.compositor import soft_mask
 from faces.mouth_shape import SHAPE_POINTS, mouth_opening
 from faces.mouth_windows import MouthFrame
 from faces.person import Person, meet_person, mouths_of
+from faces.person_file import pack_person, unpack_person
 from faces.window import GENERATED, MOUTH_WINDOW
 from models.lazy_speech import LazySpeech
 from models.live_speech import LiveSpeech
@@ -31,7 +33,7 @@ from models.movement_track import MovementSettings
 from models.phonemes import Phoneme, lip_closure
 from models.speech_track import STEPS_PER_SECOND, Speech
 from utils.config import AdaptationConfig, Config, InferenceConfig
-from utils.helpers import available_cores
+from utils.helpers import InputError, available_cores
 
 _MEETING_FRAMES = 75
 _FACES = 2  # pictures that tell the generator how a person looks; as many as in training
@@ -133,6 +135,29 @@ class Lite(Engine):
     def meet(self, frames: Sequence[MouthFrame]) -> Person:
         """See `Engine.meet`."""
         return meet_person(frames, self.model.mouth_shape, _FACES, self._manner.bank)
+
+    def pack(self, person: Person) -> dict[str, np.ndarray]:
+        """See `Engine.pack`."""
+        return pack_person(person)
+
+    def unpack(self, packed: Mapping[str, np.ndarray]) -> Person:
+        """See `Engine.unpack`."""
+        try:
+            person = unpack_person(packed)
+        except (KeyError, ValueError) as error:
+            raise InputError("This host was made by another version of the program; make it again.") from error
+        known = self.model.mouth_shape.num_coefficients
+        if person.bank.mouths[0].shape.shape != (known,):
+            raise InputError("This host was made with other weights; make it again.")
+        return person
+
+    def save(self, folder: Path) -> None:
+        """See `Engine.save`."""
+        save_learned(self.model, folder)
+
+    def with_saved(self, folder: Path) -> Lite:
+        """See `Engine.with_saved`."""
+        return Lite(with_learned(self.model, folder), self.facts, self._manner)
 
     def painter(self, person: Person, speech: Speech, style: Style) -> Painter:
         """See `Engine.painter`; it draws latents (F, 16, 12, 12)."""

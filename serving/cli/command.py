@@ -20,6 +20,7 @@ from pipeline.options import CODECS, FITS, RESTS, Options
 from serving.cli.batch import Columns, Finished, Outcome, check_files, read_rows, run_batch
 from serving.cli.engine_list import add_engines, engine_lines
 from serving.cli.files import files_of_one_job, with_dashed_names
+from serving.cli.host import add_host, make_host
 from serving.cli.making import Maker, VideoJob, measure_engines
 from serving.cli.spoken_text import list_voices, read_text, system_language
 from utils.config import Config, InferenceConfig, load_config
@@ -55,10 +56,10 @@ Ctrl-C, 143 by SIGTERM.
 Whatever happens, the output file appears under its name only when it is complete."""
 
 _SECONDS_BETWEEN_LINES = 10.0
-_OF_ONE_JOB = ("video", "audio", "output", "text", "text_file", "list_faces")
+_OF_ONE_JOB = ("video", "audio", "output", "text", "text_file", "list_faces", "make_host")
 _OF_ALL_ROWS = (
     "help", "mode", "batch", "overwrite", "list_faces", "list_voices", "device", "config", "weights", "debug",
-    "engine_weights", "list_engines", "get_engine", "accept_licence",
+    "engine_weights", "list_engines", "get_engine", "accept_licence", "still",
 )  # fmt: skip
 
 
@@ -102,6 +103,9 @@ def _answer(argv: Sequence[str]) -> tuple[str, int]:
     missing = [name for name in ("video", "output") if getattr(arguments, name) is None]
     if arguments.list_faces is not None and arguments.video is not None:
         return _list_faces(arguments), OK
+    if arguments.make_host is not None:
+        config = _configured(arguments)
+        return make_host(arguments, _maker(arguments, config), _options(arguments, config)), OK
     if missing:
         parser.error("the following arguments are required: " + ", ".join(f"--{name}" for name in missing))
     return describe(_run(arguments)), OK
@@ -134,6 +138,7 @@ def build_parser(defaults: InferenceConfig) -> argparse.ArgumentParser:
     _add_text(parser)
     _add_quality(parser, defaults)
     _add_choices(parser, defaults)
+    add_host(parser)
     add_engines(parser, defaults.engine)
     _add_machine(parser)
     return parser

@@ -19,6 +19,8 @@ from utils.helpers import InputError, resolve_device
 
 if TYPE_CHECKING:
     from pipeline import LipSyncPipeline, Summary
+    from pipeline.adaptation import AdaptationReport
+    from pipeline.host import Host
 
 
 _WORTH_SAYING_S = 90.0
@@ -96,6 +98,15 @@ class Maker:
         return pipeline.run(
             job.video, job.audio, job.output, job.options, progress, text=job.spoken, subtitles=job.subtitles
         )
+
+    def make_host(
+        self, source: Path, name: str, moves: bool, options: Options, said: Callable[[str], None]
+    ) -> tuple[Host, AdaptationReport | None]:
+        """Prepare a host; see `LipSyncPipeline.make_host`."""
+        from pipeline.host_making import HostWish  # loads large libraries
+
+        check_inputs(source, None, Path(f"{name}.mp4"), options, self._config.media)
+        return self._pipeline.make_host(HostWish(source, name, moves), options, said)
 
     def _say_how_long(self, job: VideoJob) -> None:
         """Tell a person who would wait for minutes."""
