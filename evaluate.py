@@ -66,6 +66,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     machine.add_argument("--judge", type=Path, metavar="DIR", help="the judge (default: syncnet_judge of the weights)")
     machine.add_argument("--public_syncnet", type=Path, metavar="FILE", help="syncnet_v2.model: for its LSE-C, LSE-D")
     machine.add_argument("--config", type=Path, default=Path("model_config.yaml"), help="settings (%(default)s)")
+    machine.add_argument("--engine_weights", type=Path, metavar="DIR", help="of other engines (default: as configured)")
     machine.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: %(default)s)")
     return parser.parse_args(arguments)
 
@@ -104,6 +105,8 @@ def check_request(args: argparse.Namespace) -> None:
     given, own = args.results or args.ground_truth, args.self_reenactment or args.cross or args.mouth
     if args.mouth is not None and (args.self_reenactment or args.cross or args.adapt):
         raise InputError("--mouth does not go with --self_reenactment, --cross or --adapt; run them apart.")
+    if args.engines and not (args.self_reenactment or args.cross):
+        raise InputError("--engines makes results of real videos: it needs --self_reenactment or --cross.")
     if args.portraits and not args.mouth:
         raise InputError("--portraits makes results of stills: it needs --mouth with a folder of real videos.")
     if bool(given) == bool(own) or bool(args.results) != bool(args.ground_truth):
@@ -141,10 +144,10 @@ def measure_mouths(args: argparse.Namespace, config: Config, command: str) -> No
 
 def score_videos(args: argparse.Namespace, config: Config, command: str) -> None:
     """Score videos by all that is not the mouth alone, and write what the command line wants."""
+    names = engine_names(args.engines or "", config)
     judge = args.judge or config.inference.weights_dir / config.size / "syncnet_judge"
     adapt = parse_seconds(args.adapt) if args.adapt else 0.0
     jobs = given_jobs(args) if args.results else own_jobs(args, adapt > 0)
-    names = engine_names(args.engines or "", config)
     scored = score_all(jobs, Settings(config, args.output, judge, args.public_syncnet, adapt, names), args.workers)
     summary = summarise(scored)
     print(as_text(summary))
@@ -165,7 +168,10 @@ def evaluate(arguments: list[str]) -> None:
     args = parse_arguments(arguments)
     check_packages()
     check_request(args)
-    config = load_config(args.config)
+    given = args.engine_weights
+    config = load_config(
+        args.config, [f"inference.engine_weights={json.dumps(str(given.resolve()))}"] if given is not None else []
+    )
     command = shlex.join(["python", "evaluate.py", *arguments])
     (score_videos if args.mouth is None else measure_mouths)(args, config, command)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from faces.mouth_windows import mouth_windows
 from faces.usable import UsableFace
 from models.syncnet import SyncNetV2
 from tests.footage import make_sound, make_video
+from tests.public_weights import write_public_weights
 from tests.tiny_weights import tiny_config
 from utils.config import load_config
 from utils.helpers import InputError
@@ -102,6 +104,8 @@ def test_missing_packages_are_named() -> None:
         (["--self_reenactment", "no_such_folder"], "no_such_folder"),
         (["--cross", "tests", "--clips", "0"], "1 or more"),
         (["--cross", "tests", "--adapt", "soon"], "soon"),
+        (["--mouth", "tests", "--engines", "lite,wav2lip"], "--engines makes results"),
+        (["--cross", "tests", "--engines", "wav9lip"], "There is no engine 'wav9lip'"),
     ],
 )
 def test_bad_requests_get_one_sentence(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,6 +208,26 @@ def test_the_same_command_goes_on_where_it_was(
     for version in ("real", "real, encoded again", "frozen mouth"):
         assert again["own speech"][version] == pytest.approx(before["total"]["modes"]["own speech"][version], rel=1e-3)
     assert "| ours" in capsys.readouterr().out
+
+
+def test_engines_stand_in_one_table(
+    own_run: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A row for each engine beside the same real videos; an engine that is not there is told before any work."""
+    root, arguments = own_run
+    shutil.copytree(root / "made", tmp_path / "made")
+    start = [*arguments[:2], *arguments[4:8], f"--output={tmp_path / 'made'}", f"--json={tmp_path / 'scores.json'}"]
+    weights = f"--engine_weights={write_public_weights(tmp_path / 'engines')}"
+    assert main([*start, "--engines", "lite, wav2lip,wav2lip-256", weights, "--clips", "1"]) == 0
+    table = json.loads((tmp_path / "scores.json").read_text())["total"]["modes"]["own speech"]
+    assert list(table) == ["real", "real, encoded again", "frozen mouth", "ours", "wav2lip", "wav2lip-256"]
+    # Random weights: worse than the video that was only encoded again, and unlike each other.
+    assert table["wav2lip"]["lmd"] > table["real, encoded again"]["lmd"]
+    assert len({round(table[name]["perceptual"], 6) for name in ("ours", "wav2lip", "wav2lip-256")}) == 3
+    printed = capsys.readouterr().out
+    assert all(f"| {name} " in printed for name in ("ours", "wav2lip", "wav2lip-256"))
+    assert main([*start, "--engines", "lite,musetalk-1.5", f"--engine_weights={tmp_path}"]) == 2
+    assert "musetalk-1.5 is not installed" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
