@@ -7,7 +7,7 @@ import logging
 import sys
 from datetime import datetime, timezone
 
-_EXTRAS = ("job", "owner", "attempt", "bytes", "method", "path", "status", "seconds", "client")
+_EXTRAS = ("job", "owner", "attempt", "bytes", "method", "path", "status", "seconds", "client", "pid", "what")
 
 
 class JsonFormatter(logging.Formatter):

@@ -59,7 +59,7 @@ def make_media(folder: Path, weights: Path) -> Path:
     footage.make_sound(folder / "speech.wav", 0.4)
     footage.make_sound(folder / "long.wav", 120.0)
     values = yaml.safe_load(tiny_config(folder, weights).read_text(encoding="utf-8"))
-    values["service"] |= {"lease_s": 4, "min_free_gb": 0.1, "upload_idle_s": 2, "max_attempts": 20}
+    values["service"] |= {"lease_s": 4, "stall_s": 15, "min_free_gb": 0.1, "upload_idle_s": 2, "max_attempts": 20}
     values["service"] |= {"max_jobs_per_key": 500, "max_requests_per_minute": 10**6}
     if not FULL:
         values["service"]["media"]["max_file_gb"] = 0.02

@@ -217,6 +217,7 @@ class ServiceConfig(Section):
     max_run_s: PositiveFloat
     max_attempts: PositiveInt
     lease_s: float = Field(ge=3.0)
+    stall_s: float = Field(ge=3.0)
     keep_h: PositiveFloat
     preview_s: PositiveFloat
     preview_px: PositiveInt

@@ -152,7 +152,7 @@ class Embedded:
                 return
             if self._closing.wait(_RESTART_S):
                 return
-            _LOG.warning("the worker died and is started again")
+            _LOG.warning("the worker ended (code %d) and is started again", code)
             self._process = subprocess.Popen(self._command, cwd=Path.cwd())
 
     def __exit__(self, *exception: object) -> None:

@@ -98,6 +98,8 @@ class JobService:
         self.files = files
         self._queue = queue
         self._clock = clock
+        self._is_blind = False  # the rows could not be reached the last time
+        self._lenient_until = 0.0  # no lease counts as run out before this time
         self._submitting = threading.Lock()
         self._served: dict[str, float] = {}  # owner -> when this process last took one of its jobs
 
@@ -256,9 +258,12 @@ class JobService:
             self._drop(job, name)
 
     def complete(self, job: Job, result: Path, summary: dict[str, Any]) -> bool:
-        """Hand in the result. False: the job was cancelled or given to another worker, and the result is dropped."""
-        name, size = f"result-{job.attempt}{result.suffix}", result.stat().st_size
-        self.files.put(job.id, name, result)
+        """Hand in the result; the file is moved away. False: the job was cancelled or given to another worker, and the
+        result is dropped. May be repeated where the job queue did not answer."""
+        name = f"result-{job.attempt}{result.suffix}"
+        if result.exists():
+            self.files.put(job.id, name, result)
+        size = self.files.size(job.id, name)
 
         def done(now: Job) -> Job:
             frames = summary["frames"]
@@ -272,12 +277,17 @@ class JobService:
                 fps=frames / max(summary["seconds"], 1e-3),
             )
 
-        if self._change_mine(job, done) is None:
+        if self._change_mine(job, done) is None and not self._has_result(job, name):
             self._drop(job, name)
             return False
         self._keep_only(job.id, name)
         _LOG.info("job done", extra={"job": job.id, "attempt": job.attempt, "bytes": size})
         return True
+
+    def _has_result(self, job: Job, name: str) -> bool:
+        """It was done before, only that the answer got lost."""
+        now = self.store.get(job.id)
+        return now is not None and now.result == name
 
     def _keep_only(self, job_id: str, result: str) -> None:
         """Remove a finished job's inputs and preview, and what killed attempts have handed in."""
@@ -344,9 +354,16 @@ class JobService:
 
     def maintain(self) -> None:
         """Queue the jobs of dead workers again, and wake workers for jobs whose message was lost."""
+        try:
+            running = self.store.find((RUNNING,))
+        except self.store.faults:
+            self._is_blind = True
+            raise
         now = self._clock()
-        for job in self.store.find((RUNNING,)):
-            if job.lease < now:
+        if self._is_blind:  # nobody could renew a lease meanwhile
+            self._is_blind, self._lenient_until = False, now + self.config.lease_s
+        for job in running:
+            if job.lease < now and now >= self._lenient_until:
                 _LOG.warning("worker lost", extra={"job": job.id, "attempt": job.attempt})
                 self.release(job, count=True)
         if self.store.count(QUEUED) and self._queue.is_empty():

@@ -15,6 +15,10 @@ from utils.config import ServiceConfig
 from utils.helpers import InputError
 
 
+class QueueAway(InputError):
+    """Redis does not answer; it may later."""
+
+
 class _JsonSerializer(Serializer):
     """Messages as JSON. Huey's own way is pickle, which lets whoever can write to the queue run code in a worker."""
 
@@ -62,7 +66,7 @@ def open_queue(config: ServiceConfig, url: str | None, work: Callable[[], None] 
         work: see `Queue`.
 
     Raises:
-        InputError: the URL is of another kind, or Redis does not answer.
+        InputError: the URL is of another kind.
     """
     settings: dict[str, Any] = {"results": False, "serializer": _JsonSerializer()}
     if url is None:
@@ -75,7 +79,8 @@ def open_store(config: ServiceConfig, url: str | None) -> JobStore:
     """The rows: SQLite in the data folder, or Redis.
 
     Raises:
-        InputError: see `open_queue`.
+        InputError: the URL is of another kind.
+        QueueAway: Redis does not answer.
     """
     if url is None:
         return SqliteJobStore(config.data_dir / "jobs.db")
@@ -91,5 +96,5 @@ def open_store(config: ServiceConfig, url: str | None) -> JobStore:
     try:
         store.count(QUEUED)
     except redis.RedisError as error:
-        raise InputError(f"Redis does not answer at {url}: {error}.") from error
+        raise QueueAway(f"Redis does not answer at {url}: {error}.") from error
     return store

@@ -5,22 +5,27 @@ brings down nothing else. Worker and runner talk in lines of JSON over the runne
 
     to the runner    {"run": {"video": path, "audio": path | null, "output": path, "options": {...}, ...}}
                      {"stop": true}
-    from it          {"event": "ready"}, {"event": "progress", "frames": n, "expected": n | null},
+    from it          {"event": "alive", "computed": seconds of work so far} every second,
+                     {"event": "ready"}, {"event": "progress", "frames": n, "expected": n | null},
                      {"event": "done", "summary": {...}}, {"event": "refused", "sentence": ..., "code": ...},
                      {"event": "stopped"}, {"event": "broken", "sentence": ..., "code": ...}
 
-When its worker dies, its standard input ends and so does it.
+When its worker dies, its standard input ends and so does it; Linux ends it even if it is stopped just then. The other
+side is `serving/jobs/runner_process.py`.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import logging
 import os
 import queue
+import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -37,23 +42,54 @@ PREVIEW = "preview.mp4"
 """Name beside the output of its first seconds; it is there as soon as they are made."""
 
 _LOG = logging.getLogger("lipsync.runner")
+_BEAT_S = 1.0
+_PR_SET_PDEATHSIG = 1
 
 
 class _Stopped(Exception):
     """The worker wants no more of this job."""
 
 
+def _belong_to_worker() -> None:
+    """Be the head of a group, so that the worker can end us together with what we have started; and end when the
+    worker's thread that started us does (see prctl(2)), which also reaches a process that is stopped."""
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _private_line() -> tuple[TextIO, TextIO]:
+    """Our ends of the line to the worker, and nobody else's: programs that we start find an empty standard input, and
+    the log as standard output, which also keeps what libraries print from getting between our lines; a forked child
+    loses them."""
+    asked, answers = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDWR)
+
+    def lose() -> None:
+        for end in (asked, answers):
+            os.dup2(nothing, end.fileno(), inheritable=False)
+
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lose)
+    return asked, answers
+
+
 class _Line:
     """The connection to the worker."""
 
-    def __init__(self, answers: TextIO):
+    def __init__(self) -> None:
         self.jobs: queue.Queue[dict[str, Any]] = queue.Queue()
         self.stop = threading.Event()
-        self._answers = answers
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._asked, self._answers = _private_line()
+        self._telling = threading.Lock()
+        for body in (self._listen, self._live):
+            threading.Thread(target=body, daemon=True).start()
 
     def _listen(self) -> None:
-        for line in sys.stdin:
+        for line in self._asked:
             message = json.loads(line)
             if "run" in message:
                 self.stop.clear()
@@ -62,10 +98,17 @@ class _Line:
                 self.stop.set()
         os._exit(0)  # the worker is gone, whatever we are doing
 
+    def _live(self) -> None:
+        """Tell every second that this process is not stopped, and how much it works."""
+        while True:
+            self.tell("alive", computed=time.process_time())
+            time.sleep(_BEAT_S)
+
     def tell(self, event: str, **values: Any) -> None:
         """Send a message to the worker."""
-        self._answers.write(json.dumps({"event": event, **values}) + "\n")
-        self._answers.flush()
+        with self._telling:
+            self._answers.write(json.dumps({"event": event, **values}) + "\n")
+            self._answers.flush()
 
     def progress(self, frames: int, expected: int | None) -> None:
         """Callback of the pipeline; ends the run when the worker asks for it."""
@@ -81,9 +124,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--engine-weights", type=Path)
     arguments = parser.parse_args(argv)
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print must not get between our lines
-    line = _Line(answers)
+    _belong_to_worker()
+    line = _Line()
     try:
         run = _loaded(arguments)
     except InputError as error:

@@ -62,6 +62,14 @@ class JobFiles:
         self._system.get_file(self._file(job_id, name), str(folder / name))
         return folder / name
 
+    def size(self, job_id: str, name: str) -> int:
+        """Bytes of a file.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        return int(self._system.size(self._file(job_id, name)))
+
     def open(self, job_id: str, name: str) -> BinaryIO:
         """A file for reading, which can seek.
 

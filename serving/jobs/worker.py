@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import queue
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -17,138 +14,32 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from huey.consumer import Consumer
 
 from pipeline.options import Options
 from serving.jobs.jobs import WORK, JobService
+from serving.jobs.queues import QueueAway
 from serving.jobs.runner import PREVIEW
+from serving.jobs.runner_process import Runner, RunnerDied, runner_command
 from serving.jobs.setup import Settings, open_service, read_settings, start_logging, worker_parser
 from serving.jobs.store import Job
 from serving.jobs.webhooks import Webhooks
 from utils.helpers import InputError
 
 _LOG = logging.getLogger("lipsync.worker")
-_ROOT = Path(__file__).resolve().parent.parent.parent
 _POLL_S = 0.25  # between two notes of progress; how soon a worker notices that its job was cancelled
 _SETTLE_S = 0.5  # after the first frames, until their number says something about the pace
-_PATIENCE_S = 0.6  # that a runner is given to stop by itself
 _BEAT_S = 1.0
 _EXPIRE_S = 30.0
 _SWEEP_S = 1800.0
 _CLOSE_S = 5.0
-_LOAD_S = 600.0  # loading the networks takes seconds; longer than this is a fault
+_LONGEST_PAUSE_S = 60.0  # between two tries to load the networks
+_UNREADY_S = 900.0  # without networks for so long, a worker does not count as one any more
+_AGAIN_S = 1.0  # until what the job queue did not hear is said again
 
-
-class RunnerDied(Exception):
-    """The process that ran the job is gone."""
-
-
-class Runner:
-    """Starts and holds a process of `serving/jobs/runner.py`.
-
-    Args:
-        settings: says with which networks.
-    """
-
-    def __init__(self, settings: Settings):
-        self._command = [sys.executable, "-m", "serving.jobs.runner", "--config", str(settings.config_path)]
-        self._command += ["--device", settings.device, "--weights", str(settings.weights)]
-        if settings.engine_weights is not None:
-            self._command += ["--engine-weights", str(settings.engine_weights)]
-        self._process: subprocess.Popen[str] | None = None
-        self._is_loaded = False
-        self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
-
-    @property
-    def is_ready(self) -> bool:
-        """There is a process, and its networks are loaded."""
-        return self._is_loaded and self._process is not None and self._process.poll() is None
-
-    def start(self, stop: Callable[[], bool]) -> None:
-        """Have a process with loaded networks.
-
-        Args:
-            stop: asked now and then; True gives up.
-
-        Raises:
-            InputError: the networks cannot be loaded.
-            RunnerDied: it ended, or `stop` said so.
-        """
-        if self.is_ready:
-            return
-        self.kill()
-        self._process = subprocess.Popen(
-            self._command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
-        )
-        self._events = queue.Queue()
-        threading.Thread(target=self._listen, args=(self._process, self._events), daemon=True).start()
-        deadline = time.monotonic() + _LOAD_S
-        while not stop() and time.monotonic() < deadline:
-            event = self.next_event()
-            if event is not None and event["event"] == "ready":
-                self._is_loaded = True
-                return
-            if event is not None:
-                self.kill()
-                raise InputError(event["sentence"])
-        self.kill()
-        raise RunnerDied
-
-    @staticmethod
-    def _listen(process: subprocess.Popen[str], events: queue.Queue[dict[str, Any] | None]) -> None:
-        for line in process.stdout:
-            events.put(json.loads(line))
-        events.put(None)
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Write one message.
-
-        Raises:
-            RunnerDied: nobody reads it.
-        """
-        try:
-            self._process.stdin.write(json.dumps(message) + "\n")
-            self._process.stdin.flush()
-        except OSError as error:
-            raise RunnerDied from error
-
-    def next_event(self) -> dict[str, Any] | None:
-        """What the process says next; None if it says nothing for a moment.
-
-        Raises:
-            RunnerDied: it is gone.
-        """
-        try:
-            event = self._events.get(timeout=_POLL_S)
-        except queue.Empty:
-            return None
-        if event is None:
-            self.kill()
-            raise RunnerDied
-        return event
-
-    def stop_job(self) -> None:
-        """End the job that runs, with the process if need be."""
-        deadline = time.monotonic() + _PATIENCE_S
-        try:
-            self.send({"stop": True})
-            while time.monotonic() < deadline:
-                event = self.next_event()
-                if event is not None and event["event"] != "progress":
-                    return
-        except RunnerDied:
-            return
-        self.kill()
-
-    def kill(self) -> None:
-        """End the process at once."""
-        self._is_loaded = False
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+Answer = TypeVar("Answer")
 
 
 class _Pace:
@@ -191,39 +82,64 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.fault: str | None = None
-        self._runner = Runner(self.settings)
+        self._runner = Runner(runner_command(self.settings), self.service.config.stall_s)
         self._busy = threading.Lock()
         self._job: Job | None = None
+        self._was_ready = time.monotonic()
+        self._is_heard = True  # by the job queue
 
     @property
     def is_ready(self) -> bool:
         """The networks are loaded."""
         return self._runner.is_ready
 
-    def warm_up(self) -> None:
-        """Load the networks before the first job; if that cannot work, end the process."""
-        with self._busy:
-            self._load()
+    def tend(self) -> None:
+        """Have the networks loaded also while there are no jobs: before the first one, and when the runner has died."""
+        if self._busy.acquire(blocking=False):
+            try:
+                self._load()
+            finally:
+                self._busy.release()
 
-    def _load(self) -> None:
-        try:
-            self._runner.start(self.stopping.is_set)
-        except RunnerDied:
-            _LOG.warning("loading the networks was broken off")
-        except InputError as error:
-            self.fault = str(error)
-            os.kill(os.getpid(), signal.SIGTERM)
+    def _load(self) -> bool:
+        """Have a runner. Jobs wait until there is one, rather than be charged with its faults. False: the process is
+        to end, since there never can be one, or since it was told so."""
+        pause = 1.0
+        while self.fault is None and not self.stopping.is_set():
+            try:
+                self._runner.start(self.stopping.is_set)
+                return True
+            except InputError as error:
+                self.fault = str(error)
+                os.kill(os.getpid(), signal.SIGTERM)
+                return False
+            except RunnerDied as error:
+                if not self.stopping.is_set():
+                    _LOG.error("the networks could not be loaded, the runner %s; trying again in %g s", error, pause)
+            self.stopping.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+        return False
+
+    def watch(self) -> None:
+        """Look after the runner; to be called every second, whatever else goes on."""
+        self._runner.watch()
 
     def beat(self) -> None:
         """Show that this worker lives, and keep the job that it runs."""
-        self.service.store.beat(self.name, self.is_ready)
+        ready, now = self.is_ready, time.monotonic()
+        if ready:
+            self._was_ready = now
         if (job := self._job) is not None:
             self.service.renew(job)
+        elif now - self._was_ready > _UNREADY_S:
+            _LOG.error("no networks for %g s: this worker is no use", now - self._was_ready)
+            return
+        self.service.store.beat(self.name, ready)
 
     def work(self) -> None:
         """Run queued jobs until there are none."""
         with self._busy:
-            while not self.stopping.is_set() and (job := self.service.take()) is not None:
+            while self._load() and (job := self.service.take()) is not None:
                 self._job = job
                 try:
                     self._run(job)
@@ -233,27 +149,39 @@ class Worker:
                     raise
                 finally:
                     self._job = None
-            self._load()  # again, if the last job had to be stopped with the process
 
     def _run(self, job: Job) -> None:
         folder = self.settings.service.data_dir / WORK / f"{job.id}-{job.attempt}"
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            self._runner.start(self.stopping.is_set)
             self._runner.send({"run": self._task(job, folder)})
             self._follow(job, folder)
         except FileNotFoundError:  # also when it was cancelled before it began
-            self.service.fail(job, "The files of the job are gone.", code="files-gone")
-        except (RunnerDied, InputError):
-            self._give_back(job)
+            self._report(lambda: self.service.fail(job, "The files of the job are gone.", code="files-gone"))
+        except RunnerDied as death:
+            self._give_back(job, str(death))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _give_back(self, job: Job) -> None:
+    def _give_back(self, job: Job, death: str) -> None:
         if not self.stopping.is_set():
-            _LOG.warning("runner died", extra={"job": job.id, "attempt": job.attempt})
-            self.stopping.wait(1.0)  # what kills it at once would otherwise keep a core busy
-        self.service.release(job, count=not self.stopping.is_set())
+            extra = {"job": job.id, "attempt": job.attempt}
+            _LOG.warning("the runner %s during a job, which is given back", death, extra=extra)
+        self._report(lambda: self.service.release(job, count=not self.stopping.is_set()))
+
+    def _report(self, tell: Callable[[], Answer]) -> Answer:
+        """Say how a job has ended, again and again while the job queue does not answer: work that is done is not
+        thrown away for that."""
+        was_away = False
+        while True:
+            try:
+                return tell()
+            except self.service.store.faults as error:
+                if not was_away:
+                    _LOG.warning("the end of a job must wait, the job queue does not answer: %s", error)
+                was_away = True
+                if self.stopping.wait(_AGAIN_S):
+                    raise
 
     def _task(self, job: Job, folder: Path) -> dict[str, Any]:
         paths = {name: str(self.service.files.fetch(job.id, name, folder)) for name in job.inputs}
@@ -274,9 +202,7 @@ class Worker:
             if now - noted < _POLL_S:
                 continue
             noted = now
-            if (preview := folder / PREVIEW).exists():
-                self.service.show_preview(job, preview)
-            if not self.service.progress(job, frames, expected, pace.fps(frames, now)):
+            if not self._note(job, folder, (frames, expected, pace.fps(frames, now))):
                 _LOG.info("job dropped", extra={"job": job.id, "attempt": job.attempt})
                 return self._runner.stop_job()
             if self.stopping.is_set():
@@ -284,7 +210,23 @@ class Worker:
                 return self.service.release(job, count=False)
             if (reason := self._too_much(now - began)) is not None:
                 self._runner.stop_job()
-                return self.service.fail(job, reason[0], code=reason[1])
+                sentence, code = reason
+                return self._report(lambda: self.service.fail(job, sentence, code=code))
+
+    def _note(self, job: Job, folder: Path, progress: tuple[int, int | None, float]) -> bool:
+        """Tell how far a job is. False: it is no longer this worker's."""
+        try:
+            if not self.service.progress(job, *progress):
+                return False
+            if (preview := folder / PREVIEW).exists():
+                self.service.show_preview(job, preview)
+        except self.service.store.faults as error:  # that can wait: the job goes on
+            if self._is_heard:
+                _LOG.warning("nothing can be noted about a job: %s", error, extra={"job": job.id})
+            self._is_heard = False
+        else:
+            self._is_heard = True
+        return True
 
     def _too_much(self, seconds: float) -> tuple[str, str] | None:
         """Why a job must be ended, as a sentence and for programs."""
@@ -298,9 +240,10 @@ class Worker:
     def _conclude(self, job: Job, event: dict[str, Any], folder: Path) -> None:
         if event["event"] == "done":
             result = next(folder.glob("output.*"))
-            self.service.complete(job, result, event["summary"])
+            self._report(lambda: self.service.complete(job, result, event["summary"]))
         elif event["event"] in ("refused", "broken"):
-            self.service.fail(job, event["sentence"], event["event"] == "refused", event["code"])
+            refused = event["event"] == "refused"
+            self._report(lambda: self.service.fail(job, event["sentence"], refused, event["code"]))
 
     def close(self) -> None:
         """Wait until the job that runs is given back, and end the runner."""
@@ -310,12 +253,20 @@ class Worker:
         self._runner.kill()
 
 
-def _repeat(every: float, stopping: threading.Event, action: Callable[[], None]) -> None:
-    """Housekeeping, until the process is to end."""
+def _repeat(
+    every: float, stopping: threading.Event, action: Callable[[], None], faults: tuple[type[Exception], ...]
+) -> None:
+    """Housekeeping, until the process is to end. That the job queue is away (`faults`) is said once."""
+    is_away = False
     while not stopping.wait(every):
         try:
             action()
-        except Exception:  # noqa: BLE001 - a busy database must not end the housekeeping
+            is_away = False
+        except faults as error:
+            if not is_away:
+                _LOG.warning("the job queue does not answer: %s", error, extra={"what": action.__name__})
+            is_away = True
+        except Exception:  # noqa: BLE001 - must not end the housekeeping
             _LOG.exception("housekeeping failed")
 
 
@@ -327,7 +278,8 @@ def _end_with_parent(parent: int) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run a worker until it is interrupted. Returns 0, or 2 if the settings cannot be used."""
+    """Run a worker until it is interrupted. Returns 0, 2 if the settings cannot be used, 1 if the job queue does not
+    answer, which may pass."""
     arguments = worker_parser().parse_args(argv)
     parent = os.getppid()
     workers: list[Worker] = []
@@ -336,7 +288,7 @@ def main(argv: Sequence[str]) -> int:
         service, queue_ = open_service(settings, lambda: workers[0].work())
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, QueueAway) else 2
     if arguments.check:
         return 0 if any(name.startswith(f"{socket.gethostname()}-") for name in service.store.workers()) else 1
     start_logging()
@@ -356,13 +308,15 @@ def main(argv: Sequence[str]) -> int:
 def _start_threads(worker: Worker, parent: int | None) -> None:
     service, webhooks = worker.service, Webhooks(worker.service)
     for every, action in (
+        (_BEAT_S, worker.watch),
+        (_POLL_S, worker.tend),
         (_BEAT_S, worker.beat),
         (_BEAT_S, service.maintain),
         (_BEAT_S, webhooks.deliver),
         (_EXPIRE_S, service.expire),
         (_SWEEP_S, service.sweep),
     ):
-        threading.Thread(target=_repeat, args=(every, worker.stopping, action), daemon=True).start()
-    threading.Thread(target=worker.warm_up, daemon=True).start()
+        whole = (every, worker.stopping, action, service.store.faults)
+        threading.Thread(target=_repeat, args=whole, daemon=True).start()
     if parent is not None:
         threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
