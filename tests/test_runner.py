@@ -120,11 +120,7 @@ def test_an_idle_one_that_is_lost_is_noticed_told_and_replaced(
         pid = start(held)
         os.kill(pid, how)
         wait_for(lambda: not held.is_ready, "the loss to show", 60)
-        said = (
-            "the runner died (signal SIGKILL)"
-            if how == signal.SIGKILL
-            else f"the runner said nothing for {STALL_S:g} s"
-        )
+        said = "died (signal SIGKILL)" if how == signal.SIGKILL else f"said nothing for {STALL_S:g} s"
         wait_for(lambda: f"the runner {said}" in caplog.text, "a line in the log", 60)
         assert is_gone(pid) and start(held) != pid and held.is_ready
         assert job(held, "frames")["event"] == "done"

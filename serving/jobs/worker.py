@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -210,8 +211,7 @@ class Worker:
                 return self.service.release(job, count=False)
             if (reason := self._too_much(now - began)) is not None:
                 self._runner.stop_job()
-                sentence, code = reason
-                return self._report(lambda: self.service.fail(job, sentence, code=code))
+                return self._report(partial(self.service.fail, job, reason[0], code=reason[1]))
 
     def _note(self, job: Job, folder: Path, progress: tuple[int, int | None, float]) -> bool:
         """Tell how far a job is. False: it is no longer this worker's."""
