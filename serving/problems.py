@@ -18,7 +18,7 @@ _TITLES = {413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisf
 _API_WORDS = (
     (r"; --list-faces shows which faces there are", "; give another point, or another time"),
     (r"; (?:get it with|put the file there|accept it once with)\b.*", "; whoever runs this server can add it."),
-    (r"--list-(voices|engines)", r"GET /\1"),
+    (r"--list-(voices|engines)", r"GET /v1/\1"),
     (r"--(video|audio)\b", r"\1_file"),
     (r"--text(?:-file)?\b", "text_input"),
 )

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from serving.http.api import Access, create_app
+from serving.http.api import create_app
+from serving.http.context import Access
 from serving.http.intake import Intake
 from serving.http.security import ApiKeys, is_loopback, new_key
 from serving.http.speech import Speaker
@@ -90,7 +91,7 @@ def test_a_job_from_upload_to_download(client: TestClient, service: JobService, 
     job = answer.json()
     assert job["reference"] == "order 4711"
     assert (job["request"]["steps"], job["request"]["face"], job["request"]["fit"]) == (3, "left", "bounce")
-    assert answer.headers["location"] == f"/jobs/{job['id']}"
+    assert answer.headers["location"] == f"/v1/jobs/{job['id']}"
     assert (job["state"], job["progress"], job["queue_position"]) == ("queued", 0, 0)
     assert stored_files(service.config) == [f"jobs/{job['id']}/audio", f"jobs/{job['id']}/video"]
 
@@ -134,7 +135,7 @@ def finished(client: TestClient, service: JobService, form: dict[str, Any]) -> s
     """Address of a result."""
     job = client.post("/jobs", files=form).json()
     finish(service)
-    return f"/jobs/{job['id']}/result"
+    return f"/v1/jobs/{job['id']}/result"
 
 
 def test_ranges_of_a_result(client: TestClient, finished: str) -> None:
@@ -481,19 +482,28 @@ def test_readiness_and_numbers(client: TestClient, service: JobService, form: di
     client.get(f"/jobs/{job_id}")
     numbers = client.get("/metrics").text
     assert 'lipsync_jobs{state="queued"} 1.0' in numbers and 'lipsync_workers{ready="true"} 1.0' in numbers
-    assert re.search(r'lipsync_http_requests_total\{method="GET",route="/jobs/\{job_id\}",status="200"\} 1.0', numbers)
+    assert 'lipsync_http_requests_total{method="GET",route="/v1/jobs/{job_id}",status="200"} 1.0' in numbers
     assert job_id not in numbers
 
 
 def test_openapi_describes_every_call(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
-    assert {"/generate", "/jobs", "/jobs/{job_id}", "/jobs/{job_id}/events", "/jobs/{job_id}/result"} < set(
-        document["paths"]
-    )
-    fields = document["paths"]["/jobs"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    calls = ("/generate", "/jobs", "/jobs/{job_id}", "/jobs/{job_id}/events", "/jobs/{job_id}/result")
+    assert {f"/v1{call}" for call in calls} | {"/health"} < set(document["paths"])
+    bodies = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]
+    fields = bodies["multipart/form-data"]["schema"]["properties"]
     assert {"video_file", "audio_file", "text_input", "lang", "steps", "guidance", "seed", "face", "fit"} <= set(fields)
-    assert "429" in document["paths"]["/generate"]["post"]["responses"]
+    assert "429" in document["paths"]["/v1/generate"]["post"]["responses"]
     assert "ProblemView" in document["components"]["schemas"]
+
+
+def test_the_paths_of_before_there_were_versions_go_on_working(client: TestClient, finished: str) -> None:
+    old = finished.removeprefix("/v1")
+    assert finished == f"/v1{old}" and client.get(old).content == client.get(finished).content == FILM
+    assert client.get("/jobs").json() == client.get("/v1/jobs").json()
+    assert client.get("/engines").json() == client.get("/v1/engines").json()
+    is_problem(client.get("/jobsx"), 404, "nothing here")
+    is_problem(client.get("/v1/health"), 404, "nothing here")
 
 
 def test_log_lines_are_json_without_what_was_sent(client: TestClient, form: dict[str, Any]) -> None:

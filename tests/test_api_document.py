@@ -57,10 +57,10 @@ def copied(command: list[str], folder: Path) -> str:
 
 
 def test_every_call_is_shown_in_both_languages() -> None:
-    from serving.http.api import _ROUTER
+    from serving.http.api import ROUTERS
 
     shell, program = "\n".join(blocks("bash")), "\n".join(blocks("python"))
-    for path in {route.path for route in _ROUTER.routes}:
+    for path in {route.path for router in ROUTERS for route in router.routes}:
         last = path.rpartition("/")[2].replace("{job_id}", "")
         assert last in shell and (last in program or last == "preview"), path
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from starlette.routing import Match
 
-from serving.http.api import _ROUTER
+from serving.http.api import ROUTERS
 from serving.http.server import build_parser
 from serving.jobs.setup import worker_parser
 
@@ -86,7 +86,7 @@ def test_documented_calls_exist(line: str) -> None:
     method = "DELETE" if "-X DELETE" in line else "POST" if " -F " in line else "GET"
     path = re.search(r"http://(?:127.0.0.1|localhost):8000(/[^\s\"?|)]*)", line)[1].replace("$job", "0" * 32)
     scope = {"type": "http", "method": method, "path": path, "headers": [], "root_path": ""}
-    assert any(route.matches(scope)[0] is Match.FULL for route in _ROUTER.routes)
+    assert any(route.matches(scope)[0] is Match.FULL for router in ROUTERS for route in router.routes)
     assert all((REPO / name).is_file() for name in re.findall(r"_file=@(\S+)", line))
 
 

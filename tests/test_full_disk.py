@@ -12,7 +12,8 @@ from starlette.testclient import TestClient
 
 from serving.cli import command
 from serving.http import uploads
-from serving.http.api import Access, create_app
+from serving.http.api import create_app
+from serving.http.context import Access
 from serving.http.security import LOOPBACK_NAMES
 from serving.http.server import make_intake
 from serving.jobs.jobs import JobService

@@ -22,7 +22,8 @@ from starlette.routing import Mount, Route
 
 pytest.importorskip("gradio", reason="gradio is not installed (requirements.txt)")
 
-from serving.http.api import Access, create_app  # noqa: E402
+from serving.http.api import create_app  # noqa: E402
+from serving.http.context import Access  # noqa: E402
 from serving.http.security import LOOPBACK_NAMES, ApiKeys, new_key  # noqa: E402
 from serving.http.server import make_intake  # noqa: E402
 from serving.jobs.jobs import JobService  # noqa: E402
@@ -336,8 +337,8 @@ def test_no_address_of_the_api_opens(house: House) -> None:
             assert answer.status_code == 404, (method, target)
             walked += 1
     assert walked >= 5
-    assert httpx.get(f"{house.api}/jobs/{house.job}/result", headers=bearer(house, "anna")).content == SECRET
-    assert house.job not in httpx.get(f"{house.api}/jobs", headers=bearer(house, "bert")).text
+    assert httpx.get(f"{house.api}/v1/jobs/{house.job}/result", headers=bearer(house, "anna")).content == SECRET
+    assert house.job not in httpx.get(f"{house.api}/v1/jobs", headers=bearer(house, "bert")).text
 
 
 def bearer(house: House, name: str) -> dict[str, str]:
@@ -346,20 +347,20 @@ def bearer(house: House, name: str) -> dict[str, str]:
 
 def test_no_field_of_the_api_reads_a_file(house: House, example_portrait: Path, example_speech: Path) -> None:
     document = httpx.get(f"{house.api}/openapi.json", headers=bearer(house, "bert")).json()
-    content = document["paths"]["/jobs"]["post"]["requestBody"]["content"]["multipart/form-data"]
+    content = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["multipart/form-data"]
     before = copies(house)
     for name in content["schema"]["properties"]:
         for value in (str(house.wanted[0]), f"file://{house.wanted[0]}", "http://127.0.0.1:1/x.png"):
             whole = {"video_file": example_portrait.read_bytes(), "audio_file": example_speech.read_bytes()}
             files = {key: content for key, content in whole.items() if key != name}
             answer = httpx.post(
-                f"{house.api}/jobs", files=files, data={name: value}, headers=bearer(house, "bert"), timeout=60
+                f"{house.api}/v1/jobs", files=files, data={name: value}, headers=bearer(house, "bert"), timeout=60
             )
             assert SECRET not in answer.content and str(house.data) not in answer.text
-            taken = 202 if name in ("text_input", "lang", "voice") else 422  # words, which are spoken or ignored
+            taken = 202 if name in ("text_input", "lang", "voice", "reference") else 422  # words, which are spoken or ignored
             assert answer.status_code in (422, taken), (name, value, answer.text)
     for path in guises(house.wanted[0]):
         for part in ("", "/result", "/preview", "/events"):
-            answer = httpx.get(f"{house.api}/jobs/{quote(path, safe='')}{part}", headers=bearer(house, "bert"))
+            answer = httpx.get(f"{house.api}/v1/jobs/{quote(path, safe='')}{part}", headers=bearer(house, "bert"))
             assert answer.status_code == 404 and SECRET not in answer.content
     assert copies(house) == before

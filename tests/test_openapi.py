@@ -59,5 +59,5 @@ def test_no_made_up_request_gets_an_answer_that_is_not_described(
     assert int(made) >= LEAST
     numbers = httpx.get(f"{running_server.url}/metrics", headers={"Authorization": f"Bearer {key}"}).text
     assert not re.findall(r'status="5\d\d"', numbers.replace('route="/ready",status="503"', ""))  # while it started
-    for accepted in ('"/jobs",status="202"', '"/generate",status="200"', '"/jobs/{job_id}/result",status="200"'):
-        assert accepted in numbers  # it got as far as real jobs
+    for accepted in ('jobs",status="202"', 'generate",status="200"', 'jobs/{job_id}/result",status="200"'):
+        assert f'"/v1/{accepted}' in numbers  # it got as far as real jobs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -72,16 +73,16 @@ def described(app: FastAPI) -> dict[str, Any]:
             for operation in operations.values():
                 if "422" in operation["responses"]:
                     operation["responses"]["422"] = _refusal(422)
-                if app.state.context.access.keys is None:
+                if app.state.parts.access.keys is None:
                     operation.pop("security", None)
                 if "security" not in operation:
                     operation["responses"].pop("401", None)
-        if app.state.context.access.keys is None:
+        if app.state.parts.access.keys is None:
             del document["components"]["securitySchemes"]
     return app.openapi_schema
 
 
-def add_problems(app: FastAPI, router: APIRouter, store_faults: tuple[type[Exception], ...]) -> None:
+def add_problems(app: FastAPI, routers: Collection[APIRouter], store_faults: tuple[type[Exception], ...]) -> None:
     """Make every refusal a problem document, also when the job store is away; tell nobody what went wrong inside."""
 
     async def refused(_: Request, problem: Problem) -> JSONResponse:
@@ -98,7 +99,7 @@ def add_problems(app: FastAPI, router: APIRouter, store_faults: tuple[type[Excep
 
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == 405:
-            allowed = ", ".join(_methods(router, request.scope))
+            allowed = ", ".join(_methods(routers, request.scope))
             detail = f"{request.method} does not work here; use {allowed}."
             return problem_response(Problem(405, "method-not-allowed", detail, {"Allow": allowed}))
         if error.status_code == 404:
@@ -120,9 +121,9 @@ def add_problems(app: FastAPI, router: APIRouter, store_faults: tuple[type[Excep
         app.add_exception_handler(kind, handler)
 
 
-def _methods(router: APIRouter, scope: Scope) -> list[str]:
+def _methods(routers: Collection[APIRouter], scope: Scope) -> list[str]:
     """What can be done with the path of a request."""
-    known = [route for route in (*router.routes, *scope["app"].routes) if isinstance(route, Route)]
+    known = [route for router in (*routers, scope["app"]) for route in router.routes if isinstance(route, Route)]
     fitting = (route for route in known if route.matches(scope)[0] is not Match.NONE)
     return sorted({method for route in fitting for method in route.methods})
 

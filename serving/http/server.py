@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.engine_choice import with_engine_weights
-from serving.http.api import Access, create_app
+from serving.http.api import create_app
+from serving.http.context import Access
 from serving.http.intake import Intake
 from serving.http.listening import serve
 from serving.http.security import LOOPBACK_NAMES, ApiKeys, is_loopback, new_key

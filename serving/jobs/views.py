@@ -9,6 +9,8 @@ from pydantic import BaseModel, Field
 
 from serving.jobs.store import DONE, QUEUED, RUNNING, Job
 
+VERSION = "/v1"
+"""What all addresses of the HTTP API about jobs begin with."""
 MEDIA_TYPES = {".mp4": "video/mp4", ".mkv": "video/x-matroska"}
 ERROR_CODES = {
     "bad-input": "a field or a file cannot be used",
@@ -80,7 +82,7 @@ class JobView(BaseModel):
     started: datetime | None
     finished: datetime | None
     expires: datetime | None = Field(description="when the result is deleted")
-    result_url: str | None = Field(examples=["/jobs/0f8fad5bd9cb469fa16570867728950e/result"])
+    result_url: str | None = Field(examples=["/v1/jobs/0f8fad5bd9cb469fa16570867728950e/result"])
     result_bytes: int | None = Field(examples=[None])
     preview_url: str | None = Field(
         description="the first seconds, while the job runs; null until they are made", examples=[None]
@@ -117,9 +119,9 @@ def job_view(job: Job, position: int | None, keep_h: float) -> JobView:
         started=_time(job.started),
         finished=_time(job.finished),
         expires=_time(keep) if is_done else None,
-        result_url=f"/jobs/{job.id}/result" if is_done else None,
+        result_url=f"{VERSION}/jobs/{job.id}/result" if is_done else None,
         result_bytes=job.result_size if is_done else None,
-        preview_url=f"/jobs/{job.id}/preview" if job.state == RUNNING and job.preview else None,
+        preview_url=f"{VERSION}/jobs/{job.id}/preview" if job.state == RUNNING and job.preview else None,
     )
 
 

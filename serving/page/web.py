@@ -13,7 +13,7 @@ import gradio as gr
 from fastapi import FastAPI, Request
 
 from faces.detector import FaceDetector
-from serving.http.api import Access
+from serving.http.context import Access
 from serving.http.listening import serve
 from serving.http.security import Guard, new_key
 from serving.http.server import Embedded, build_parser, make_intake, read_access, worker_command

@@ -1,0 +1,88 @@
+"""What the routes of the HTTP API have in common: what they work with, and whose request it is."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client import CollectorRegistry
+
+from serving.http.intake import Intake
+from serving.http.security import ApiKeys
+from serving.jobs.jobs import LOCAL_OWNER, JobService
+from serving.jobs.store import Job
+from serving.jobs.views import JobView, job_view
+from serving.problems import Problem, no_such_job
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may use the service.
+
+    Attributes:
+        keys: API keys, None where everybody is let in.
+        hosts: see `Guard`.
+        origins: see `Guard`.
+    """
+
+    keys: ApiKeys | None
+    hosts: tuple[str, ...]
+    origins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the routes of one application work with.
+
+    Attributes:
+        service: the jobs.
+        intake: checks what comes in.
+        access: who may use it.
+        registry: numbers for Prometheus.
+    """
+
+    service: JobService
+    intake: Intake
+    access: Access
+    registry: CollectorRegistry
+
+    def view(self, job: Job) -> JobView:
+        """A job as clients see it."""
+        return job_view(job, self.service.store.position(job), self.service.config.keep_h)
+
+
+def _parts(request: Request) -> Parts:
+    return request.app.state.parts
+
+
+Context = Annotated[Parts, Depends(_parts)]
+
+_BEARER = HTTPBearer(auto_error=False, description="an API key, where keys are in use")
+
+
+def _owner(context: Context, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> str:
+    """Whose jobs the request is about."""
+    keys = context.access.keys
+    if keys is None:
+        return LOCAL_OWNER
+    owner = None if given is None else keys.owner(given.credentials)
+    if owner is None:
+        detail = "This server wants an API key: send the header Authorization: Bearer KEY."
+        raise Problem(401, "no-key", detail, {"WWW-Authenticate": "Bearer"})
+    return owner
+
+
+Owner = Annotated[str, Depends(_owner)]
+
+
+def _job(job_id: str, owner: Owner, context: Context) -> Job:
+    """The job that the path names."""
+    if re.fullmatch(r"[0-9a-f]{32}", job_id) is None:
+        raise no_such_job()
+    return context.service.get(job_id, owner)
+
+
+OneJob = Annotated[Job, Depends(_job)]

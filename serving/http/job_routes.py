@@ -1,0 +1,189 @@
+"""Calls of the HTTP API about jobs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from anyio import to_thread
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel
+from starlette.background import BackgroundTask
+
+from serving.http.context import Context, OneJob, Owner
+from serving.http.forms import openapi_body
+from serving.http.refusals import problems
+from serving.http.results import file_response, result_response
+from serving.jobs.jobs import JobService
+from serving.jobs.store import ACTIVE, DONE, FAILED, STATES, Job
+from serving.jobs.views import MEDIA_TYPES, VERSION, JobView
+from serving.problems import Problem, bad_input
+
+JOBS = APIRouter(prefix=VERSION)
+_POLL_S = 0.3  # between two looks at a job that somebody waits for
+
+
+class JobList(BaseModel):
+    """Jobs of this key, newest first."""
+
+    jobs: list[JobView]
+
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        pattern=r"^[!-~]{1,200}$",
+        description="the same request with the same key gives the same job, however often it is sent; another request "
+        "with the key is refused; cancelling or deleting the job frees the key",
+    ),
+]
+_UPLOAD = problems(400, 408, 413, 415, 422, 429, 501, 507)
+_BODY = {"requestBody": openapi_body()}
+_VIDEO: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The video.", "content": {kind: {} for kind in MEDIA_TYPES.values()}}
+}
+_RANGE: dict[int | str, dict[str, Any]] = {
+    206: {
+        "description": "The range of the video that the header Range asks for.",
+        "content": {kind: {} for kind in MEDIA_TYPES.values()},
+        "headers": {"Content-Range": {"schema": {"type": "string"}}},
+    }
+}
+_RANGE_HEADERS = [
+    {"name": name, "in": "header", "required": False, "description": what, "schema": {"type": "string"}}
+    for name, what in (
+        ("Range", "the bytes to send, such as bytes=0-999; what is no such range is ignored"),
+        ("If-Range", "the ETag of which the range is wanted; the whole is sent if it is another"),
+    )
+]
+_ACCEPTED: dict[int | str, dict[str, Any]] = {
+    202: {
+        "description": "The job is taken in.",
+        "headers": {
+            "Location": {"description": "where the job is", "schema": {"type": "string"}},
+            "Idempotent-Replayed": {"description": "the job is of an earlier request", "schema": {"type": "string"}},
+        },
+        "links": {
+            name: {"operationId": name, "parameters": {"job_id": "$response.body#/id"}}
+            for name in ("show_job", "delete_job", "follow_job", "get_result", "get_preview")
+        },
+    }
+}
+
+
+@JOBS.post("/generate", response_class=Response, responses=_VIDEO | _UPLOAD | problems(500), openapi_extra=_BODY)
+async def generate(request: Request, owner: Owner, context: Context) -> Response:
+    """Make a video and wait for it. Going away cancels it. For long videos, use /v1/jobs."""
+    service = context.service
+    job = (await context.intake.take_in(request, owner)).job
+    try:
+        job = await _finished(request, service, job)
+        if job.state == DONE:
+            response = result_response(request, service.files, job)
+            response.background = BackgroundTask(service.cancel, job.id, owner)
+            return response
+    except BaseException:
+        await to_thread.run_sync(service.cancel, job.id, owner)
+        raise
+    await to_thread.run_sync(service.cancel, job.id, owner)
+    if job.refused:
+        raise bad_input(job.error, job.error_code or "bad-input")
+    raise Problem(500, "job-failed", job.error or "The job was cancelled.")
+
+
+async def _finished(request: Request, service: JobService, job: Job) -> Job:
+    """Wait until a job has ended; cancel it if the client goes away."""
+    while job.state in ACTIVE:
+        if await request.is_disconnected():
+            raise Problem(400, "broken-off", "The client went away.")
+        await asyncio.sleep(_POLL_S)
+        job = await to_thread.run_sync(service.get, job.id, job.owner)
+    return job
+
+
+@JOBS.post("/jobs", status_code=202, responses=_ACCEPTED | _UPLOAD | problems(409), openapi_extra=_BODY)
+async def create_job(
+    request: Request, response: Response, owner: Owner, context: Context, idempotency_key: IdempotencyKey = None
+) -> JobView:
+    """Take in a job and answer at once. The header Location says where to look after it."""
+    job, again = await context.intake.take_in(request, owner, idempotency_key)
+    response.headers["Location"] = f"{VERSION}/jobs/{job.id}"
+    if again:
+        response.headers["Idempotent-Replayed"] = "true"
+    return await to_thread.run_sync(context.view, job)
+
+
+@JOBS.get("/jobs", responses=problems(422))
+def list_jobs(
+    owner: Owner,
+    context: Context,
+    state: Annotated[Literal["queued", "running", "done", "failed", "cancelled", "expired"] | None, Query()] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> JobList:
+    """Your jobs, newest first."""
+    jobs = context.service.find(owner, STATES if state is None else (state,), limit)
+    return JobList(jobs=[context.view(job) for job in jobs])
+
+
+@JOBS.get("/jobs/{job_id}", responses=problems(404))
+def show_job(job: OneJob, context: Context) -> JobView:
+    """How far a job is."""
+    return context.view(job)
+
+
+@JOBS.delete("/jobs/{job_id}", status_code=204, responses=problems(404))
+def delete_job(job: OneJob, context: Context) -> None:
+    """Cancel a job, or forget one that has ended; its files are removed at once."""
+    context.service.cancel(job.id, job.owner)
+
+
+@JOBS.get("/jobs/{job_id}/events", response_class=EventSourceResponse, responses=problems(404))
+async def follow_job(job: OneJob, context: Context) -> AsyncIterator[ServerSentEvent]:
+    """The job again whenever something has changed, until it has ended; the event's name is the job's state."""
+    last: JobView | None = None
+    now: Job | None = job
+    while now is not None:
+        view = await to_thread.run_sync(context.view, now)
+        if view != last:
+            last = view
+            yield ServerSentEvent(data=view, event=view.state)
+        if now.state not in ACTIVE:
+            return
+        await asyncio.sleep(_POLL_S)
+        now = await to_thread.run_sync(context.service.store.get, job.id)
+
+
+@JOBS.head("/jobs/{job_id}/result", include_in_schema=False)
+@JOBS.get(
+    "/jobs/{job_id}/result",
+    response_class=Response,
+    responses=_VIDEO | _RANGE | problems(404, 409, 410, 416),
+    openapi_extra={"parameters": _RANGE_HEADERS},
+)
+def get_result(request: Request, job: OneJob, context: Context) -> Response:
+    """The video. Ranges work, so players can seek."""
+    if job.state in ACTIVE:
+        raise Problem(409, "not-finished", "The job is not finished yet; ask again later.", {"Retry-After": "2"})
+    if job.state == FAILED:
+        raise Problem(409, "failed", f"There is no result: {job.error}")
+    if job.state != DONE:
+        raise Problem(410, "gone", f"The job is {job.state}; its result is deleted.")
+    return result_response(request, context.service.files, job)
+
+
+@JOBS.get(
+    "/jobs/{job_id}/preview",
+    response_class=Response,
+    responses=_VIDEO | _RANGE | problems(404, 409, 410, 416),
+    openapi_extra={"parameters": _RANGE_HEADERS},
+)
+def get_preview(request: Request, job: OneJob, context: Context) -> Response:
+    """The first seconds, small, while the rest is being made."""
+    if job.state not in ACTIVE:
+        raise Problem(410, "gone", f"The job is {job.state}, and a preview is kept only until then.")
+    if job.preview is None:
+        raise Problem(409, "not-finished", "There is no preview yet; ask again later.", {"Retry-After": "2"})
+    return file_response(request, context.service.files, job, job.preview, job.preview_size)
