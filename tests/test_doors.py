@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from serving.http.api import Access, create_app
+from serving.http.api import create_app
+from serving.http.context import Access
 from serving.http.security import LOOPBACK_NAMES, ApiKeys, Guard, new_key
 from serving.http.server import make_intake
 from serving.jobs.jobs import JobService

@@ -357,7 +357,8 @@ def test_no_field_of_the_api_reads_a_file(house: House, example_portrait: Path, 
                 f"{house.api}/v1/jobs", files=files, data={name: value}, headers=bearer(house, "bert"), timeout=60
             )
             assert SECRET not in answer.content and str(house.data) not in answer.text
-            taken = 202 if name in ("text_input", "lang", "voice", "reference") else 422  # words, which are spoken or ignored
+            words = ("text_input", "lang", "voice", "reference")  # which are spoken, ignored or told back
+            taken = 202 if name in words else 422
             assert answer.status_code in (422, taken), (name, value, answer.text)
     for path in guises(house.wanted[0]):
         for part in ("", "/result", "/preview", "/events"):
