@@ -26,7 +26,7 @@ from models.phonemes import Phoneme, share_time
 from utils.helpers import InputError, atomic_path
 from utils.stages import stop_point
 from voices.aligner import align_phonemes
-from voices.base import Sentence, Speech, Voice, VoiceEngine, joined, whole, with_pause
+from voices.base import Sentence, Speech, Voice, VoiceEngine, Word, joined, whole, with_pause
 from voices.detection import Detected, LanguageDetector
 from voices.dubbing import Dubbing, Line, read_script
 from voices.espeak import EspeakEngine
@@ -34,6 +34,7 @@ from voices.kokoro import KokoroEngine
 from voices.scripts import LANGUAGES_OF, script_runs
 from voices.spoken import spoken_text
 from voices.text import plain_text, sentences
+from voices.words import timed_words
 
 if TYPE_CHECKING:
     from models.audio_encoder import SpeechEncoder
@@ -229,10 +230,14 @@ class LanguageProcessor:
         Raises:
             InputError: as for `synthesize`, or the sound is too short for the text.
         """
+        self._checked(spoken)
+        return self.align_heard(self._recogniser.posteriors(self._encoder.features(samples)), spoken, audio)
+
+    def align_heard(self, heard: np.ndarray, spoken: SpokenText, audio: str | os.PathLike[str]) -> Utterance:
+        """As `align`, where the sound was heard already: `heard` as `PhonemeRecogniser.posteriors` gives it."""
         checked = self._checked(spoken)
         pieces = list(self._sentences(checked.text, checked.choice.voice))
         ids = [self._pronounced(piece, checked.choice.voice) for piece in pieces]
-        heard = self._recogniser.posteriors(self._encoder.features(samples))
         found = align_phonemes(heard, [identity for part in ids for identity in part])
         said, position = [], 0
         for piece, part in zip(pieces, ids, strict=True):
@@ -241,6 +246,15 @@ class LanguageProcessor:
                 said.append(Sentence(piece.written, found[position].start, found[last - 1].end))
                 position = last
         return Utterance(Path(audio), found, tuple(said), checked.choice.notes)
+
+    def words(self, said: Utterance, spoken: SpokenText) -> tuple[Word, ...]:
+        """When each word of a text is said, where its sentences and phonemes are known."""
+        voice = self.choose(spoken).voice
+
+        def pronounce(word: str) -> tuple[int, ...]:
+            return self._pronounced(_Piece(word, spoken_text(word, voice.language)), voice)
+
+        return timed_words(said.sentences, said.phonemes, voice.language, pronounce)
 
     def choose(self, spoken: SpokenText) -> Choice:
         """Who would speak a text, and in which language; errors as for `synthesize`, but nothing is spoken."""

@@ -36,7 +36,7 @@ ANGLE_UNIT_DEG = 10.0  # of the pose map
 _SUBPIXEL_BITS = 4  # cv2.fillPoly takes fixed-point coordinates; 1/16 px keeps small openings
 _OUTER = slice(0, len(LIPS_OUTER))
 _INNER = slice(_OUTER.stop, _OUTER.stop + len(LIPS_INNER))
-_JAW = slice(_INNER.stop, NUM_POINTS)
+JAW_PART = slice(_INNER.stop, NUM_POINTS)
 _UPPER_INNER = [_INNER.start + i for i in (4, 5, 6)]
 _LOWER_INNER = [_INNER.start + i for i in (16, 15, 14)]
 _UPPER_PAIRED = [_INNER.start + i for i in range(1, 10)]  # inner lips from corner to corner, and what lies below them
@@ -83,12 +83,12 @@ class MouthShape:
 
         Zero where the basis holds no such movement.
         """
-        gap, width = mouth_opening(self._moves), self._moves[:, _RIGHT, 0] - self._moves[:, _LEFT, 0]
+        gap, width = mouth_opening(self._moves), mouth_width(self._moves)
         alone = width - gap * (gap @ width) / (gap @ gap)
         if np.linalg.norm(alone) < _LEAST_WIDTH_PX:
             return np.zeros_like(self._moves[0])
         move = self._move(alone)
-        move[_JAW] = 0.0
+        move[JAW_PART] = 0.0
         return move / float(move[_RIGHT, 0] - move[_LEFT, 0])
 
     @property
@@ -262,8 +262,13 @@ def mouth_opening(shape: np.ndarray) -> np.ndarray:
     return shape[:, _LOWER_INNER, 1].mean(1) - shape[:, _UPPER_INNER, 1].mean(1)
 
 
+def mouth_width(shape: np.ndarray) -> np.ndarray:
+    """Distance of the corners of the mouth along the window (T,) in px, of lip and jaw points (T, P, 2)."""
+    return shape[:, _RIGHT, 0] - shape[:, _LEFT, 0]
+
+
 def _draw(points: np.ndarray) -> np.ndarray:
-    jaw = points[_JAW]
+    jaw = points[JAW_PART]
     face = np.concatenate([jaw, [[jaw[-1, 0], 0.0], [jaw[0, 0], 0.0]]])
     maps = np.zeros((3, WINDOW_SIZE, WINDOW_SIZE), np.uint8)
     for canvas, polygon in zip(maps, (points[_OUTER], _opening(points[_INNER]), face), strict=True):

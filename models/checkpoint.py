@@ -29,8 +29,13 @@ def load_pretrained(kind: type[Model], directory: str | Path) -> Model:
     return model.eval()
 
 
-def load_weights(model: nn.Module, directory: str | Path) -> None:
+def load_weights(model: nn.Module, directory: str | Path, part: str = "") -> None:
     """Copy exported weights into `model`, whatever their precision.
+
+    Args:
+        model: the network.
+        directory: folder of the weights.
+        part: what the names of its tensors begin with, where the weights are those of a larger network.
 
     Raises:
         InputError: there are no weights in `directory`, or they belong to a model of another size.
@@ -39,6 +44,7 @@ def load_weights(model: nn.Module, directory: str | Path) -> None:
     if not files:
         raise InputError(f"No weights (*.safetensors) in {directory}: give a folder that training exported.")
     state = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    state = {name.removeprefix(part): tensor for name, tensor in state.items() if name.startswith(part)}
     load_checked(model, state, str(directory))
 
 

@@ -49,10 +49,15 @@ class PhonemeRecogniser(ModelMixin, ConfigMixin):
             hidden = block(hidden)
         return F.log_softmax(self.head(self.norm(hidden)).float(), dim=-1)
 
+    @property
+    def context_steps(self) -> int:
+        """Steps to each side that can influence a step's result."""
+        return 2 ** (len(self.stack) + 1)
+
     @torch.inference_mode()
     def posteriors(self, features: np.ndarray, chunk: int = 3000) -> np.ndarray:
         """Log-probabilities (T, phonemes) float32 of one sound's features (T, layers, width), in bounded memory."""
-        context = 2 ** (len(self.stack) + 1)
+        context = self.context_steps
         parts = [np.zeros((0, self.config.phonemes), np.float32)]
         for start in range(0, len(features), chunk):
             low, high = max(0, start - context), min(len(features), start + chunk + context)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from models.checkpoint import load_weights
 from models.fusion import SpeechFusion
 from models.library import ConfigMixin, ModelMixin, register_to_config
 from models.temporal_encoder import STEP_RATE, TemporalEncoder, read_at
+from utils.helpers import InputError
 
 
 @dataclass(frozen=True)
@@ -100,3 +104,17 @@ class SpeechModel(ModelMixin, ConfigMixin):
         tokens, shape = self.temporal(fused, times, resting)
         speaks = torch.ones_like(gate) if activity is None else activity
         return SpeechContext(tokens, shape * self.shape_gain, gate, read_at(speaks[..., None], times)[..., 0])
+
+
+def load_speech_model(generator: Path) -> SpeechModel:
+    """The speech model of a generator's folder, without the rest of the generator.
+
+    Raises:
+        InputError: the folder lacks its weights, or they do not fit its settings.
+    """
+    config = Path(generator) / "config.json"
+    if not config.is_file():
+        raise InputError(f"No weights in {generator} (config.json is missing): train them or restore the folder.")
+    model = SpeechModel(**json.loads(config.read_text(encoding="utf-8"))["speech_settings"])
+    load_weights(model, generator, "speech.")
+    return model.eval()

@@ -126,7 +126,7 @@ def check_inputs(video: Path, audio: Path | None, output: Path, options: Options
     info = probe_video(video, media_limits(media))
     if audio is not None:
         probe_audio(audio, media_limits(media))
-    _check_output(output, inputs)
+    check_output(output, inputs)
     # Opens nothing yet, but knows what fits into which file.
     VideoWriter(output, info, options.codec, backdrop=options.backdrop())
 
@@ -136,7 +136,8 @@ def media_limits(media: MediaConfig) -> MediaLimits:
     return MediaLimits(media.max_width * media.max_height, media.max_duration_s, media.max_streams)
 
 
-def _check_output(output: Path, inputs: tuple[Path, ...]) -> None:
+def check_output(output: Path, inputs: tuple[Path, ...]) -> None:
+    """Raise InputError where a file cannot be written, or is one of the inputs."""
     if output.is_dir():
         raise InputError(f"The output {output} is a folder; give the name of a file.")
     if any(output.exists() and output.samefile(path) for path in inputs):

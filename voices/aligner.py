@@ -42,7 +42,7 @@ def align_phonemes(log_probabilities: np.ndarray, ids: Sequence[int]) -> tuple[P
     for number, identity in enumerate(ids):
         first, last = np.searchsorted(path, [2 * number + 1, 2 * number + 2])
         phonemes.append(
-            Phoneme(SYMBOLS[identity], int(identity), first / STEPS_PER_SECOND, last / STEPS_PER_SECOND)
+            Phoneme(SYMBOLS[identity], int(identity), float(first) / STEPS_PER_SECOND, float(last) / STEPS_PER_SECOND)
         )
     return tuple(phonemes)
 

@@ -23,6 +23,24 @@ class Sentence:
 
 
 @dataclass(frozen=True)
+class Word:
+    """A word as it was written, and when it is said.
+
+    Attributes:
+        text: the word.
+        start, end: seconds.
+        sentence: number of its sentence, from 0.
+        spaced: whether its language puts a space after it.
+    """
+
+    text: str
+    start: float
+    end: float
+    sentence: int = 0
+    spaced: bool = True
+
+
+@dataclass(frozen=True)
 class Speech:
     """Spoken text.
 

@@ -30,18 +30,17 @@ from models.audio_encoder import SpeechEncoder
 from models.autoencoder import MouthAutoencoder
 from models.checkpoint import load_pretrained
 from models.lazy_speech import LazySpeech
+from models.listening import SpeechListener, attend
 from models.live_speech import LiveSpeech
-from models.movement import MovementModel, heard_tokens
-from models.movement_track import Listened, Movement, MovementSettings
+from models.movement import MovementModel
+from models.movement_track import Movement, MovementSettings
 from models.networks import Networks, TorchNetworks
 from models.phonemes import Phoneme
 from models.precision import fast_dtype
-from models.speech_model import SpeechContext, SpeechModel
+from models.speech_model import SpeechModel
 from models.speech_track import Speech, SpeechTrack
-from models.temporal_encoder import STEP_RATE
 from models.voice_activity import VoiceActivity
 
-_EARLY = 1e-6  # steps; times are not exact to the last digit
 _FEWEST_WEIGHTS = 1_000_000  # of a U-Net that is worth the seconds which OpenVINO takes to load it
 
 
@@ -226,7 +225,7 @@ class LipSyncModel:
             resting: gap between the lips of the person's resting mouth, window px.
             settings: how it is drawn.
         """
-        return Movement(self._movement, _Listener(self, speech), resting, settings)
+        return Movement(self._movement, SpeechListener(self._speech, speech), resting, settings)
 
     @torch.inference_mode()
     def predict_shape(
@@ -243,7 +242,8 @@ class LipSyncModel:
         Returns:
             (F, K) float32.
         """
-        parts = [self._attend(speech, times[i : i + block], resting).shape[0] for i in range(0, len(times), block)]
+        starts = range(0, len(times), block)
+        parts = [attend(self._speech, speech, times[i : i + block], resting).shape[0] for i in starts]
         return torch.cat(parts).float().cpu().numpy()
 
     @torch.inference_mode()
@@ -341,7 +341,7 @@ class LipSyncModel:
         self, drafts: Drafts, faces: torch.Tensor, speech: Speech, times: np.ndarray
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Sketch, speech tokens and face tokens as `LatentLipDiffusion.conditions` takes them, batch of one."""
-        heard = self._attend(speech, times).tokens.to(self.dtype)
+        heard = attend(self._speech, speech, times).tokens.to(self.dtype)
         return (lips_of_sketch(self._maps(drafts.sketches)) / 255)[None], heard, faces
 
     def _accelerated(
@@ -368,33 +368,6 @@ class LipSyncModel:
         compiled = self._compiled and self.device.type == "cuda"
         return TorchNetworks(self._autoencoder, self._generator.unet, self.device, compiled)
 
-    @torch.inference_mode()
-    def listen(self, speech: Speech, times: np.ndarray, resting: float, ahead: int | None) -> Listened:
-        """What `movement` needs of a sound at times (T,), of which `ahead` steps after the last may be heard."""
-        heard = self._attend(speech, times, resting, ahead)
-        return Listened(heard_tokens(heard.tokens), heard.shape, heard.activity)
-
-    def _attend(
-        self, speech: Speech, times: np.ndarray, resting: float | None = None, ahead: int | None = None
-    ) -> SpeechContext:
-        """Tokens and shape of frames from the part of the sound that can influence them, batch of one."""
-        margin = self._speech.context_steps + self._speech.config.tokens_per_frame
-        ahead = speech.ahead if ahead is None else ahead
-        ahead = margin if ahead is None else min(margin, ahead)
-        last = max(len(speech) - 1, 0)
-        first = int(np.clip(np.floor(times.min() * STEP_RATE) - margin, 0, last))
-        stop = int(np.clip(np.ceil(times.max() * STEP_RATE - _EARLY) + ahead, first + 1, len(speech)))
-        part = speech.part(first, stop)
-        features, activity, moved = (
-            torch.from_numpy(np.asarray(values, np.float32)[None]).to(self.device)
-            for values in (part.features, part.activity, times - first / STEP_RATE)
-        )
-        gap = None if resting is None else torch.tensor([resting], device=self.device)
-        phonemes = None
-        if part.phonemes is not None and self._speech.config.knows_phonemes:
-            phonemes = torch.from_numpy(part.phonemes[None]).to(self.device)
-        return self._speech(features, phonemes, moved, activity=activity, resting=gap)
-
     def _maps(self, images: np.ndarray) -> torch.Tensor:
         """uint8 (F, H, W, 3) -> (F, 3, H, W) float32 in [0, 255]."""
         return torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2).float()
@@ -405,18 +378,6 @@ class LipSyncModel:
 
     def _fast(self, model: nn.Module) -> Any:
         return model.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval().requires_grad_(False)
-
-
-class _Listener:
-    """Hears a sound for `Movement`."""
-
-    def __init__(self, model: LipSyncModel, speech: Speech) -> None:
-        self._model, self._speech = model, speech
-        self.ahead_s = None if speech.ahead is None else speech.ahead / STEP_RATE
-
-    def __call__(self, times: np.ndarray, resting: float, margin_s: float | None) -> Listened:
-        ahead = None if margin_s is None else int(margin_s * STEP_RATE)
-        return self._model.listen(self._speech, times, resting, ahead)
 
 
 def _lips(windows: np.ndarray) -> np.ndarray:

@@ -5,15 +5,11 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
-import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tqdm import tqdm
-
-from language_processor import SpokenText
 from pipeline import engine_choice
 from pipeline.face_list import face_lines, list_faces
 from pipeline.options import CODECS, FITS, RESTS, Options
@@ -22,7 +18,9 @@ from serving.cli.engine_list import add_engines, engine_lines
 from serving.cli.files import files_of_one_job, with_dashed_names
 from serving.cli.host import add_host, make_host
 from serving.cli.making import Maker, VideoJob, measure_engines
-from serving.cli.spoken_text import list_voices, read_text, system_language
+from serving.cli.progress import Progress, describe
+from serving.cli.spoken_text import list_voices, spoken_text_of
+from serving.cli.tracks import add_track, describe_track, track_job
 from utils.config import Config, InferenceConfig, load_config
 from utils.disk import FULL, is_disk_full
 from utils.helpers import InputError, parse_seconds
@@ -50,13 +48,14 @@ examples:
     python app.py --mode cli --video talk.mp4 --audio new.mp3 --output result.mp4 --face left --steps 4
   The sound is longer than the video: start the video again instead of playing it back and forth:
     python app.py --mode cli --video talk.mp4 --audio long.wav --output result.mp4 --fit loop
+  The movement alone, for a rig of one's own (docs/animation.md), as Rhubarb and as Live Link Face write it:
+    python app.py --mode cli --audio speech.wav --track mouth.tsv --track mouth.csv
 
 exit codes: 0 done, 1 unexpected error (or failed rows of a list), 2 an input or option cannot be used, 130 stopped with
 Ctrl-C, 143 by SIGTERM.
 Whatever happens, the output file appears under its name only when it is complete."""
 
-_SECONDS_BETWEEN_LINES = 10.0
-_OF_ONE_JOB = ("video", "audio", "output", "text", "text_file", "list_faces", "make_host")
+_OF_ONE_JOB = ("video", "audio", "output", "text", "text_file", "list_faces", "make_host", "track")
 _OF_ALL_ROWS = (
     "help", "mode", "batch", "overwrite", "list_faces", "list_voices", "device", "config", "weights", "debug",
     "engine_weights", "list_engines", "get_engine", "accept_licence", "still",
@@ -100,6 +99,8 @@ def _answer(argv: Sequence[str]) -> tuple[str, int]:
         return outcome.describe(), UNEXPECTED if outcome.failures else OK
     if arguments.list_engines or arguments.get_engine is not None:
         return _about_engines(arguments), OK
+    if arguments.track is not None:
+        return _make_track(arguments), OK
     missing = [name for name in ("video", "output") if getattr(arguments, name) is None]
     if arguments.list_faces is not None and arguments.video is not None:
         return _list_faces(arguments), OK
@@ -139,6 +140,7 @@ def build_parser(defaults: InferenceConfig) -> argparse.ArgumentParser:
     _add_quality(parser, defaults)
     _add_choices(parser, defaults)
     add_host(parser)
+    add_track(parser)
     add_engines(parser, defaults.engine)
     _add_machine(parser)
     return parser
@@ -309,6 +311,13 @@ def _run(arguments: argparse.Namespace) -> Summary:
         return _maker(arguments, config).make(_job(arguments, config), progress)
 
 
+def _make_track(arguments: argparse.Namespace) -> str:
+    config = _configured(arguments)
+    with files_of_one_job(arguments, config.media.max_file_gb):
+        job = track_job(arguments, config.inference.seed)
+        return describe_track(_maker(arguments, config).make_track(job), job)
+
+
 def _run_batch(parser: argparse.ArgumentParser, arguments: argparse.Namespace, argv: Sequence[str]) -> Outcome:
     """Make all rows of a list. Everything that the list itself has wrong is said before any work."""
     named = [name for name in _OF_ONE_JOB if getattr(arguments, name) is not None]
@@ -357,25 +366,13 @@ def _job(arguments: argparse.Namespace, config: Config) -> VideoJob:
         arguments.audio,
         arguments.output,
         _options(arguments, config),
-        _spoken_text(arguments),
+        spoken_text_of(arguments),
         subtitles,
     )
 
 
 def _maker(arguments: argparse.Namespace, config: Config) -> Maker:
     return Maker(config, arguments.device, CONFIG.parent / config.inference.weights_dir)
-
-
-def _spoken_text(arguments: argparse.Namespace) -> SpokenText | None:
-    """What the command line says about a text; None without one."""
-    text = arguments.text if arguments.text_file is None else read_text(arguments.text_file)
-    if text is not None:
-        return SpokenText(text, arguments.lang, arguments.voice, arguments.speed, system_language())
-    if arguments.audio is None:
-        raise InputError("Nothing to speak: give a sound with --audio, or a text with --text or --text-file.")
-    if arguments.srt:
-        raise InputError("Subtitles need the text: add --text or --text-file with what is said in the sound.")
-    return None
 
 
 def _configured(arguments: argparse.Namespace) -> Config:
@@ -394,57 +391,3 @@ def _options(arguments: argparse.Namespace, config: Config) -> Options:
     chosen["adapt"] = 0.0 if arguments.adapt is None else parse_seconds(arguments.adapt)
     plain = ("fit", "rest", "face", "codec", "background")
     return Options(**chosen, **{name: getattr(arguments, name) for name in plain})
-
-
-class Progress:
-    """Shows how far the work is, on standard error: a bar on a terminal, now and then a line elsewhere."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic):
-        self._clock = clock
-        self._bar: tqdm | None = None
-        self._done = 0
-        self._started = self._shown = clock()
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def __call__(self, done: int, total: int | None) -> None:
-        """Take note that `done` frames of `total` (None: unknown) are written."""
-        if done == 0:  # what comes before the first frame does not count
-            self._started = self._clock()
-        if done == self._done:
-            return
-        self._done = done
-        if sys.stderr.isatty():
-            self._show_bar(done, total)
-        elif self._clock() - self._shown >= _SECONDS_BETWEEN_LINES or done == total:
-            self._shown = self._clock()
-            print(self._line(done, total), file=sys.stderr, flush=True)
-
-    def _show_bar(self, done: int, total: int | None) -> None:
-        if self._bar is None:
-            self._bar = tqdm(unit="frames", desc="lip-sync", dynamic_ncols=True)
-        self._bar.total = total
-        self._bar.update(done - self._bar.n)
-
-    def _line(self, done: int, total: int | None) -> str:
-        rate = done / max(self._clock() - self._started, 1e-6)
-        if total is None:
-            return f"frame {done}, {rate:.1f} frames/s"
-        return f"frame {done} of {total}, {rate:.1f} frames/s, {max(total - done, 0) / max(rate, 1e-6):.0f} s left"
-
-
-def describe(summary: Summary) -> str:
-    """What was done, in a few lines for a person."""
-    lines = [f"Written: {summary.output}", f"  {summary.frames} frames, {summary.generated} with a new mouth"]
-    lines += [f"  {summary.left_as_they_were()}"] if summary.passed_through else []
-    lines += [f"  {note}" for note in summary.notes]
-    stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in summary.stages.items())
-    if summary.adaptation is not None:
-        lines.append(f"  {summary.adaptation.sentence()}")
-    lines.append(f"  {summary.seconds:.1f} s, {summary.fps:.1f} frames per second (work in seconds: {stages})")
-    return "\n".join(lines)

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from utils.helpers import InputError, temporary_folder
 
 STANDARD_INPUT = Path("-")
-_NAMES = ("--video", "--audio", "--output", "--text-file", "--batch")
+_NAMES = ("--video", "--audio", "--output", "--text-file", "--batch", "--track")
 _PIECE = 1 << 20  # bytes
 
 
@@ -39,7 +39,8 @@ def files_of_one_job(arguments: argparse.Namespace, max_gb: float) -> Iterator[N
     """Put a file in the place of "-" and the target in that of a link, and settle what happens to an old output.
 
     Args:
-        arguments: video, audio, text_file, output, srt and overwrite are looked at; the names are changed in place.
+        arguments: video, audio, text_file, output, track, srt and overwrite are looked at; the names are changed in
+            place.
         max_gb: of standard input, 10^9 bytes.
 
     Raises:
@@ -48,8 +49,10 @@ def files_of_one_job(arguments: argparse.Namespace, max_gb: float) -> Iterator[N
     piped = [name for name in ("video", "audio") if getattr(arguments, name) == STANDARD_INPUT]
     if len(piped) > 1:
         raise InputError("Standard input can be the video or the sound, not both; give one of them as a file.")
-    if arguments.output.is_symlink():
-        arguments.output = Path(os.path.realpath(arguments.output))
+    if arguments.output is not None:
+        arguments.output = _followed(arguments.output)
+    if arguments.track is not None:
+        arguments.track = [_followed(path) for path in arguments.track]
     _settle(arguments, asks=not piped and sys.stdin is not None and sys.stdin.isatty())
     if not piped:
         yield
@@ -61,11 +64,18 @@ def files_of_one_job(arguments: argparse.Namespace, max_gb: float) -> Iterator[N
         yield
 
 
+def _followed(path: Path) -> Path:
+    """The target of a link; any other name as it is."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
 def _settle(arguments: argparse.Namespace, asks: bool) -> None:
     inputs = [
         path for path in (arguments.video, arguments.audio, arguments.text_file) if path is not None and path.exists()
     ]
-    outputs = [arguments.output, *([arguments.output.with_suffix(".srt")] if arguments.srt else [])]
+    outputs = [*(arguments.track or []), *([] if arguments.output is None else [arguments.output])]
+    if arguments.srt and arguments.output is not None:
+        outputs.append(arguments.output.with_suffix(".srt"))
     for output in outputs:
         if arguments.overwrite or not output.is_file() or any(output.samefile(path) for path in inputs):
             continue  # an output that is an input is refused later, with a sentence of its own

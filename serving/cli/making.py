@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from language_processor import LanguageProcessor, SpokenText
 from pipeline import engine_choice
-from pipeline.options import Options, check_inputs
+from pipeline.options import Options, check_inputs, check_output
+from pipeline.tracks.formats import check_words, format_of, write_track
+from pipeline.tracks.options import TrackOptions
 from serving.cli.spoken_text import describe_voice
 from utils.config import Config
 from utils.helpers import InputError, resolve_device
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from pipeline import LipSyncPipeline, Summary
     from pipeline.adaptation import AdaptationReport
     from pipeline.host import Host
+    from pipeline.track import Track
+    from pipeline.tracks.maker import TrackMaker
 
 
 _WORTH_SAYING_S = 90.0
@@ -52,8 +56,45 @@ class VideoJob:
         return tuple(path for path in (self.video, self.audio, self.options.background_file()) if path is not None)
 
 
+@dataclass(frozen=True)
+class TrackJob:
+    """A movement track to make.
+
+    Attributes:
+        audio: the sound; None: the text is spoken.
+        output: the file to write.
+        others: further files of the same track.
+        options: choices.
+        spoken: the text; None where there is only a sound.
+    """
+
+    audio: Path | None
+    output: Path
+    others: tuple[Path, ...]
+    options: TrackOptions
+    spoken: SpokenText | None
+    subtitles: None = None
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """The files that it reads."""
+        return () if self.audio is None else (self.audio,)
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """The files that it writes."""
+        return (self.output, *self.others)
+
+    def check(self) -> None:
+        """Raise InputError for an option or a file name that cannot be used."""
+        self.options.check()
+        for output in self.outputs:
+            check_words(output, format_of(output, self.options.format), self.spoken is not None)
+            check_output(output, self.inputs)
+
+
 class Maker:
-    """Makes videos; the networks are loaded when the first one is to be made.
+    """Makes videos and tracks; the networks are loaded when the first one is to be made.
 
     Args:
         config: the configuration.
@@ -107,6 +148,27 @@ class Maker:
 
         check_inputs(source, None, Path(f"{name}.mp4"), options, self._config.media)
         return self._pipeline.make_host(HostWish(source, name, moves), options, said)
+
+    def make_track(self, job: TrackJob) -> Track:
+        """Make one movement track and write it, once it is known that nothing speaks against it.
+
+        Raises:
+            InputError: an input, an option or the text cannot be used.
+        """
+        job.check()
+        if job.spoken is not None:
+            self._check_voice(job.spoken, job.audio is None)
+        track = self._track_maker.make(job.audio, job.spoken, job.options)
+        for output in job.outputs:
+            write_track(track, output)
+        return track
+
+    @cached_property
+    def _track_maker(self) -> TrackMaker:
+        from pipeline.tracks.maker import TrackMaker  # loads large libraries, which takes seconds
+
+        logging.getLogger("diffusers").setLevel(logging.ERROR)
+        return TrackMaker(self._config, resolve_device(self._device), self.processor)
 
     def _say_how_long(self, job: VideoJob) -> None:
         """Tell a person who would wait for minutes."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import codecs
 import os
 from pathlib import Path
 
-from language_processor import LANGUAGES, LanguageProcessor
+from language_processor import LANGUAGES, LanguageProcessor, SpokenText
 from utils.helpers import InputError
 from voices.base import Voice
 from voices.detection import language_name
@@ -42,6 +43,26 @@ def system_language() -> str | None:
         value = os.environ.get(variable, "").split(".")[0].split("@")[0]
         if value:
             return None if value in ("C", "POSIX") else value
+    return None
+
+
+def spoken_text_of(arguments: argparse.Namespace, needed: bool = True) -> SpokenText | None:
+    """What the command line says about a text; None without one.
+
+    Args:
+        arguments: text, text_file, lang, voice, speed, audio and srt are looked at.
+        needed: whether a sound or a text must be there.
+
+    Raises:
+        InputError: neither a sound nor a text is there, or subtitles are wanted without a text.
+    """
+    text = arguments.text if arguments.text_file is None else read_text(arguments.text_file)
+    if text is not None:
+        return SpokenText(text, arguments.lang, arguments.voice, arguments.speed, system_language())
+    if needed and arguments.audio is None:
+        raise InputError("Nothing to speak: give a sound with --audio, or a text with --text or --text-file.")
+    if arguments.srt:
+        raise InputError("Subtitles need the text: add --text or --text-file with what is said in the sound.")
     return None
 
 

@@ -1,0 +1,92 @@
+"""A track from what is known: sounds with their times, and how a mouth was heard or seen to move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from faces.mouth_shape import JAW_PART, MouthShape, mouth_opening, mouth_width
+from models.phonemes import Phoneme
+from pipeline.track import REST, SHAPES, Curves, Track, frame_times, steady
+from pipeline.tracks.blending import blended, closed, closures
+from pipeline.tracks.mouths import articulations, chosen_shapes, cues_of, segments
+from pipeline.tracks.options import TrackOptions
+
+# Window px (the eyes are 72 px apart) of a wide open mouth, of a broad one beside the resting one, and of the jaw.
+OPEN_PX, WIDE_PX, JAW_PX = 16.0, 6.0, 14.0
+# What is heard tells how far a person opens the mouth just now, the rules tell which mouth it is.
+_HEARD = {"opening": 0.5, "width": 0.35, "jaw": 0.5}
+LEAST_CUE_S = 0.04  # a mouth that is shown for a shorter time is not seen
+_LIPS = SHAPES.index("A")
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How far a mouth is from its resting one, (F,) each, in the units of `pipeline.track.Curves`; may be negative."""
+
+    opening: np.ndarray
+    width: np.ndarray
+    jaw: np.ndarray
+
+
+def moved(shape: np.ndarray, basis: MouthShape) -> Moved:
+    """What mouth shape coefficients (F, K) say of lips and jaw."""
+    moves = basis.components.reshape(basis.num_coefficients, -1, 2)
+    jaw = shape @ moves[:, JAW_PART, 1].max(axis=1)
+    return Moved(shape @ mouth_opening(moves) / OPEN_PX, shape @ mouth_width(moves) / WIDE_PX, jaw / JAW_PX)
+
+
+def assemble(
+    duration: float,
+    phonemes: Sequence[Phoneme],
+    shape: np.ndarray,
+    heard: Moved,
+    options: TrackOptions,
+    **known: object,
+) -> Track:
+    """A track of a sound.
+
+    Args:
+        duration: seconds.
+        phonemes: what is said when, in order of time.
+        shape: mouth shape coefficients (F, K) at `frame_times(duration, options.fps)`.
+        heard: see `moved`.
+        options: choices.
+        known: further attributes of the track: words, source, notes.
+    """
+    times = frame_times(duration, options.fps)
+    parts = segments(phonemes, duration)
+    shapes = chosen_shapes(parts)
+    bounds = np.array([part.end for part in parts[:-1]])
+    shut = closures(parts, times, options.smooth)
+    weights = closed(blended(bounds, np.eye(len(SHAPES))[shapes], times, options.smooth), shut, _LIPS)
+    rules = blended(bounds, articulations(parts, shapes), times, options.smooth)
+    weights = _weaker(weights, options.strength)
+    curves = _curves(rules, heard, shut, 1.0 - weights[:, REST], options.strength)
+    return Track(
+        duration, options, tuple(phonemes), steady(cues_of(parts, shapes), LEAST_CUE_S), weights.astype(np.float32),
+        curves, shape, **known,
+    )  # fmt: skip
+
+
+def _weaker(weights: np.ndarray, strength: float) -> np.ndarray:
+    """Weights (F, 9) of a mouth that does not move as far: the rest of each row is the mouth at rest."""
+    kept = weights * min(strength, 1.0)
+    kept[:, REST] += 1.0 - kept.sum(axis=1)
+    return kept
+
+
+def _curves(rules: np.ndarray, heard: Moved, shut: np.ndarray, speaks: np.ndarray, strength: float) -> Curves:
+    """Lips and jaw (F,): what the rules want and what was heard, with closed lips where they must be."""
+
+    def mixed(column: int, name: str) -> np.ndarray:
+        share = _HEARD[name]
+        return strength * speaks * ((1 - share) * rules[:, column] + share * getattr(heard, name))
+
+    opening = np.clip(mixed(0, "opening") * (1 - shut), 0, 1)
+    width = np.clip(mixed(1, "width"), -1, 1)
+    protrusion = np.clip(strength * rules[:, 2] * (1 - 0.5 * shut), 0, 1)
+    jaw = np.clip(mixed(3, "jaw") * (1 - 0.8 * shut), 0, 1)
+    return Curves(*(values.astype(np.float32) for values in (opening, width, protrusion, jaw)))

@@ -1,0 +1,85 @@
+"""Tables (CSV) that programs and spreadsheets read, and the whole track as JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.track import SHAPES, Track
+from pipeline.tracks.mouths import FEATURES
+from pipeline.tracks.visemes import OCULUS, VRM, adobe_visemes, oculus_weights, vrm_weights
+
+
+def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(header)
+        table.writerows(rows)
+
+
+def _by_frame(track: Track, path: Path, names: Sequence[str], values: np.ndarray) -> None:
+    """A row for each frame: its number, its time and values (F, V)."""
+    rows = (
+        [frame, f"{time:.4f}", *(f"{value:.4f}" for value in row)]
+        for frame, (time, row) in enumerate(zip(track.times, values, strict=True))
+    )
+    _write(path, ["frame", "time", *names], rows)
+
+
+def write_keyframes(track: Track, path: Path) -> None:
+    """Lips, jaw and the weights of Rhubarb's shapes for each frame, for After Effects, Blender and spreadsheets."""
+    curves = np.stack([getattr(track.curves, name) for name in FEATURES], axis=1)
+    _by_frame(track, path, [*FEATURES, *SHAPES], np.concatenate([curves, track.weights], axis=1))
+
+
+def write_oculus(track: Track, path: Path) -> None:
+    """The 15 visemes of Oculus for each frame, named as avatars name them: viseme_sil, viseme_PP, ..."""
+    _by_frame(track, path, [f"viseme_{name}" for name in OCULUS], oculus_weights(track))
+
+
+def write_vrm(track: Track, path: Path) -> None:
+    """VRM's vowels for each frame."""
+    _by_frame(track, path, VRM, vrm_weights(track))
+
+
+def write_adobe(track: Track, path: Path) -> None:
+    """A row for each mouth: first frame, start, end and the name that Adobe Character Animator gives it."""
+    rows = (
+        [int(start * track.fps + 1e-6), f"{start:.3f}", f"{end:.3f}", name] for name, start, end in adobe_visemes(track)
+    )
+    _write(path, ["frame", "start", "end", "viseme"], rows)
+
+
+def as_json(track: Track) -> dict:
+    """The whole track as values that JSON knows; docs/animation.md describes them."""
+
+    def spans(items: Iterable, name: str, value: str) -> list[dict]:
+        return [
+            {name: getattr(item, value), "start": round(float(item.start), 4), "end": round(float(item.end), 4)}
+            for item in items
+        ]
+
+    frames = {name: np.round(getattr(track.curves, name), 4).tolist() for name in FEATURES}
+    return {
+        "duration": round(track.duration, 4),
+        "fps": track.fps,
+        "source": track.source,
+        "words": spans(track.words, "word", "text"),
+        "phonemes": spans(track.phonemes, "phoneme", "symbol"),
+        "cues": spans(track.cues, "shape", "shape"),
+        "shapes": list(SHAPES),
+        "frames": {
+            **frames,
+            "weights": np.round(track.weights, 4).tolist(),
+            "coefficients": np.round(track.shape, 4).tolist(),
+        },
+    }
+
+
+def write_track_json(track: Track, path: Path) -> None:
+    """See `as_json`."""
+    path.write_text(json.dumps(as_json(track), ensure_ascii=False), encoding="utf-8")
