@@ -5,6 +5,7 @@ The front of the package `video`: what other rooms may use.
 
 from utils.media import MediaLimits
 from utils.pictures import Patch
+from video.broadcast import CLOCK, LiveEncoder, Packet
 from video.encoders import CODECS
 from video.loops import LoopReader, loop_order, write_loop
 from video.painted import painted_frame, painted_info
@@ -16,13 +17,16 @@ from video.writer import VideoWriter
 
 __all__ = [
     "Backdrop",
+    "CLOCK",
     "CODECS",
     "COLOUR_PATTERN",
     "Colour",
     "Frame",
     "LightLevels",
+    "LiveEncoder",
     "LoopReader",
     "MediaLimits",
+    "Packet",
     "Patch",
     "VideoInfo",
     "VideoReader",

@@ -1,0 +1,59 @@
+"""A small host, and sessions with it, for the tests of everything that is live."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline import LipSyncPipeline, Options
+from pipeline.host import Host
+from pipeline.host_making import HostWish
+from pipeline.session import Moment
+from tests import footage
+from tests.tiny_weights import tiny_config
+from utils.config import load_config
+
+PATIENCE_S = 60.0
+
+
+def make_small_host(folder: Path, weights: Path) -> tuple[LipSyncPipeline, Host]:
+    """A host of two seconds in `folder`/hosts, by networks of the debug size; its configuration lies beside it."""
+    config = tiny_config(folder, weights)
+    text = config.read_text(encoding="utf-8").replace("dir: hosts", f"dir: {folder / 'hosts'}")
+    config.write_text(text.replace("portrait_s: 16", "portrait_s: 2"), encoding="utf-8")
+    lip_sync = LipSyncPipeline.load(load_config(config), torch.device("cpu"))
+    picture = footage.make_portrait(folder / "portrait.png")
+    return lip_sync, lip_sync.make_host(HostWish(picture, "anna"), Options())[0]
+
+
+class Recorder:
+    """A listener that keeps everything."""
+
+    wants_packets, wants_pictures = True, True
+
+    def __init__(self) -> None:
+        self.moments: list[Moment] = []
+        self.came: list[float] = []
+        self._changed = threading.Condition()
+
+    def put(self, moment: Moment) -> None:
+        with self._changed:
+            self.moments.append(moment)
+            self.came.append(time.monotonic())
+            self._changed.notify_all()
+
+    def wait(self, until: Callable[[Recorder], Any]) -> Any:
+        """What `until` finds, as soon as it is true."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: until(self), PATIENCE_S), [self.told(), len(self.moments)]
+            return until(self)
+
+    def told(self, name: str | None = None) -> list[dict[str, Any]]:
+        """Events, of one name if wanted."""
+        events = [event for moment in self.moments for event in moment.events]
+        return [event for event in events if name in (None, event["event"])]
