@@ -9,7 +9,7 @@ from pathlib import Path
 import engines
 from engines.catalogue import ENTRIES, Shelf
 from engines.download import get_engine
-from pipeline.speed import known_speed
+from pipeline.speed import known_pace
 from utils.config import Config, InferenceConfig
 from utils.helpers import InputError
 
@@ -41,6 +41,11 @@ class EngineView:
     missing: tuple[str, ...] = ()
     download_bytes: int = 0
     speed: float | None = None
+
+
+def is_ours(name: str) -> bool:
+    """The engine comes with this program."""
+    return name == engines.OURS
 
 
 def list_engines(inference: InferenceConfig) -> list[EngineView]:
@@ -91,12 +96,13 @@ def with_engine_weights(config: Config, folder: Path | None) -> Config:
 
 def _view(name: str, inference: InferenceConfig) -> EngineView:
     shelf = shelf_of(inference)
-    speed = known_speed(name, shelf.folder)
+    pace = known_pace(name, shelf.folder)
+    speed = pace and pace.fps
     if name not in ENTRIES:
         source = engines.announced().get(name, name).partition(":")[0]
         return EngineView(name, True, "installed", "an engine of your own", "", "", source, speed=speed)
     entry, missing = ENTRIES[name], shelf.missing(name)
-    weights = inference.weights_dir if name == engines.OURS else shelf.folder / name
+    weights = inference.weights_dir if is_ours(name) else shelf.folder / name
     try:
         shelf.check(name)
         state, installed = "installed", True

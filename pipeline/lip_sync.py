@@ -33,7 +33,7 @@ from pipeline.options import Options, check_inputs, media_limits
 from pipeline.planning import Planner
 from pipeline.preview import Preview
 from pipeline.seeing import Seeing, check_picture
-from pipeline.speed import known_speed, measure_speed
+from pipeline.speed import known_pace, measure_pace
 from pipeline.study import Study
 from utils.config import Config
 from utils.helpers import atomic_path, temporary_folder
@@ -106,6 +106,7 @@ class LipSyncPipeline:
         phonemes: Sequence[Phoneme] = (),
         subtitles: Path | None = None,
         preview: Preview | None = None,
+        expect: Callable[[float], None] | None = None,
     ) -> Summary:
         """Make one video. The output appears under its name only when it is complete.
 
@@ -120,6 +121,7 @@ class LipSyncPipeline:
             phonemes: what is said when, where that is known; without `text` only.
             subtitles: an .srt file to write beside the result; needs `text`.
             preview: the first seconds, to be written as soon as they are made, for those who wait.
+            expect: told about how many seconds drawing will take on this computer, before it begins.
 
         Raises:
             InputError: an input cannot be used, or no face could be used anywhere in the video.
@@ -131,6 +133,8 @@ class LipSyncPipeline:
         with temporary_folder() as folder:
             known = Utterance(audio, tuple(phonemes))
             said = known if text is None else in_background(lambda: self._say(text, audio, folder), tick)
+            if expect is not None:
+                expect(in_background(lambda: self.expected_seconds(video, said.audio, options), tick))
             summary = self._make(video, said, output, options, progress, started, preview)
         _write_subtitles(subtitles, said)
         return summary
@@ -257,12 +261,13 @@ class LipSyncPipeline:
         """
         self._choose(options.engine)
         limits, folder = media_limits(self._config.media), shelf_of(self._config.inference).folder
-        speed = known_speed(self._engine.facts.name, folder) or measure_speed(self._engine, folder)
+        name, device = self._engine.facts.name, self._engine.device.type
+        pace = known_pace(name, folder, device) or measure_pace(self._engine, folder)
         info = probe_video(video, limits)
         seconds = probe_audio(audio, limits).duration
         if options.fit == "cut" and not info.is_image:
             seconds = min(seconds, info.duration or seconds)
-        return float(seconds * float(info.fps) / speed)
+        return float(seconds * info.fps) * pace.seconds(options.steps, options.guidance)
 
     def _prepare(self, video: Path, audio: Path | None, output: Path, options: Options) -> None:
         """Refuse what cannot work, and load the engine that is asked for."""

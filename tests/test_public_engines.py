@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import platform
 import time
 from dataclasses import replace
 from fractions import Fraction
@@ -19,15 +21,18 @@ from engines.catalogue import ENTRIES
 from engines.landmarks import brows_and_nose, sixty_eight
 from faces.detector import FaceDetector, FaceMesh, roi_from_detection
 from faces.usable import NO_FACE
+from language_processor import SpokenText, Utterance
 from pipeline import LipSyncPipeline, Options
 from pipeline.engine_choice import check_offered, list_engines
+from pipeline.speed import known_pace, measure_pace
+from serving.cli.making import Maker, VideoJob
 from tests import footage
 from tests.conftest import REPO
 from tests.public_weights import write_public_weights
 from tests.test_planning import write
 from tests.tiny_weights import tiny_config
 from utils.config import Config, load_config
-from utils.helpers import InputError
+from utils.helpers import InputError, available_cores
 from video_processor import VideoReader
 
 CPU = torch.device("cpu")
@@ -243,3 +248,33 @@ def test_an_announced_engine_has_a_name(config: Config, monkeypatch: pytest.Monk
     check_offered("one-colour", config.inference)
     with pytest.raises(InputError, match="There is no engine 'tests.one_colour:OneColour'"):
         check_offered("tests.one_colour:OneColour", config.inference)  # a client's word loads no module
+
+
+def test_the_time_is_said_before_the_work(
+    config: Config, shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """By the speed that was measured on this device; with the configured engine and with a text too."""
+    portrait, sound = footage.make_portrait(tmp_path / "p.png"), footage.make_sound(tmp_path / "s.wav", 0.4)
+    monkeypatch.setattr(LipSyncPipeline, "_say", lambda *_: Utterance(sound, ()))
+    inference = config.inference.model_copy(update={"engine": "latentsync-1.5", "engine_weights": tmp_path / "shelf"})
+    (tmp_path / "shelf").mkdir()
+    for name in ("latentsync-1.5", "shared", "accepted_licences.json"):
+        (tmp_path / "shelf" / name).symlink_to(shelf / name)
+    slow = {"rest_s": 0.0, "pass_s": 60.0, "steps": 20, "guidance": 1.5}
+    other = f"latentsync-1.5, {platform.node()}, {platform.machine()}, {available_cores()} cores, "
+    (tmp_path / "shelf" / "measured_speed.json").write_text(json.dumps({f"{other}cpu": slow, f"{other}cuda": "?"}))
+    maker, said = Maker(config.model_copy(update={"inference": inference}), "cpu", REPO / "pretrained"), []
+    text = SpokenText("Yes.", "en", None, 1.0)
+    job = VideoJob(portrait, None, tmp_path / "out.mkv", replace(QUICK, guidance=None), text, None)
+    maker.make(job, lambda done, total: said.append(capsys.readouterr().err) if done and not said else None)
+    assert "about 20 minutes on this computer" in said[0]  # 10 frames, a step of two passes each
+
+
+def test_the_speed_is_measured_in_about_two_seconds_and_kept(lip_sync: LipSyncPipeline, tmp_path: Path) -> None:
+    lip_sync._choose("latentsync-1.5")
+    started = time.process_time()
+    pace = measure_pace(lip_sync.engine, tmp_path)
+    assert time.process_time() - started < 12.0 and pace.rest_s > 0 and pace.pass_s > 0
+    assert pace.seconds(40, 1.0) == pytest.approx(pace.seconds(20)) == pytest.approx(1 / pace.fps)
+    assert known_pace("latentsync-1.5", tmp_path, "cpu") == known_pace("latentsync-1.5", tmp_path) == pace
+    assert known_pace("latentsync-1.5", tmp_path, "cuda") is None and known_pace("wav2lip", tmp_path) is None

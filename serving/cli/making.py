@@ -133,12 +133,13 @@ class Maker:
         if job.spoken is not None:
             self._check_voice(job.spoken, job.audio is None)
         pipeline = self._pipeline
-        self._say_how_long(job)
+        ours = engine_choice.is_ours(job.options.engine or self._config.inference.engine)  # never takes so long
         if job.options.adapt:
             print(f"Adapting to the person, at most {job.options.adapt:g} s.", file=sys.stderr, flush=True)
         return pipeline.run(
-            job.video, job.audio, job.output, job.options, progress, text=job.spoken, subtitles=job.subtitles
-        )
+            job.video, job.audio, job.output, job.options, progress, text=job.spoken, subtitles=job.subtitles,
+            expect=None if ours else say_how_long,
+        )  # fmt: skip
 
     def make_host(
         self, source: Path, name: str, moves: bool, options: Options, said: Callable[[str], None]
@@ -170,19 +171,17 @@ class Maker:
         logging.getLogger("diffusers").setLevel(logging.ERROR)
         return TrackMaker(self._config, resolve_device(self._device), self.processor)
 
-    def _say_how_long(self, job: VideoJob) -> None:
-        """Tell a person who would wait for minutes."""
-        if job.options.engine in (None, self._config.inference.engine) or job.audio is None:
-            return
-        seconds = self._pipeline.expected_seconds(job.video, job.audio, job.options)
-        if seconds >= _WORTH_SAYING_S:
-            print(f"This takes about {seconds / 60:.0f} minutes on this computer.", file=sys.stderr, flush=True)
-
     def _check_voice(self, spoken: SpokenText, speaks: bool) -> None:
         choice = self.processor.choose(spoken)
         if speaks:
             lines = [describe_voice(choice.voice, self.processor), *choice.notes]
             print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def say_how_long(seconds: float) -> None:
+    """Tell a person who would wait for minutes."""
+    if seconds >= _WORTH_SAYING_S:
+        print(f"This takes about {seconds / 60:.0f} minutes on this computer.", file=sys.stderr, flush=True)
 
 
 def measure_engines(config: Config, device: str) -> None:
@@ -191,14 +190,13 @@ def measure_engines(config: Config, device: str) -> None:
     if not waiting:
         return
     from pipeline.lip_sync import load_engine  # loads large libraries
-    from pipeline.speed import measure_speed
+    from pipeline.speed import measure_pace
 
     logging.getLogger("diffusers").setLevel(logging.ERROR)
+    chosen = resolve_device(device)
     for name in waiting:
         print(f"Measuring {name}.", file=sys.stderr, flush=True)
         try:
-            measure_speed(
-                load_engine(name, config, resolve_device(device)), engine_choice.shelf_of(config.inference).folder
-            )
+            measure_pace(load_engine(name, config, chosen), engine_choice.shelf_of(config.inference).folder)
         except InputError as error:
             print(f"  {error}", file=sys.stderr, flush=True)
