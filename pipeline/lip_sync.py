@@ -101,13 +101,9 @@ class LipSyncPipeline:
         output: Path,
         options: Options,
         progress: ProgressCallback | None = None,
-        *,
-        text: SpokenText | None = None,
-        phonemes: Sequence[Phoneme] = (),
-        subtitles: Path | None = None,
-        preview: Preview | None = None,
-        expect: Callable[[float], None] | None = None,
-    ) -> Summary:
+        *, text: SpokenText | None = None, phonemes: Sequence[Phoneme] = (), subtitles: Path | None = None,
+        preview: Preview | None = None, expect: Callable[[float], None] | None = None,
+    ) -> Summary:  # fmt: skip
         """Make one video. The output appears under its name only when it is complete.
 
         Args:
