@@ -75,11 +75,11 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_
 
 
 @contextmanager
-def redis_server(folder: Path) -> Iterator[str]:
-    """Start a Redis of our own; gives its URL."""
-    port = free_port()
+def redis_server(folder: Path, port: int | None = None) -> Iterator[str]:
+    """Start a Redis of our own; gives its URL. With a port it keeps what it holds in the folder, for the next one."""
+    keep, port = "no" if port is None else "yes", port or free_port()
     command = [shutil.which("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
-    process = subprocess.Popen([*command, "--save", "", "--appendonly", "no"], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([*command, "--save", "", "--appendonly", keep], stdout=subprocess.DEVNULL)
     try:
         wait_for(lambda: _answers(port), "Redis", 30)
         yield f"redis://127.0.0.1:{port}/0"

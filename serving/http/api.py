@@ -56,7 +56,7 @@ def create_app(service: JobService, intake: Intake, access: Access) -> FastAPI:
             CORSMiddleware,
             allow_origins=list(access.origins),
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Idempotency-Key", "Range"],
+            allow_headers=["Authorization", "Idempotency-Key", "Last-Event-ID", "Range"],
             expose_headers=["Content-Range", "Location", "Retry-After"],
         )
     app.add_middleware(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
-from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
 from starlette.background import BackgroundTask
 
 from serving.http.context import Context, OneJob, Owner
+from serving.http.events import EventStream, events_response
 from serving.http.forms import openapi_body
 from serving.http.refusals import problems
 from serving.http.results import file_response, result_response
@@ -40,6 +40,7 @@ IdempotencyKey = Annotated[
         "with the key is refused; cancelling or deleting the job frees the key",
     ),
 ]
+LastEventId = Annotated[str | None, Header(description="id of the last event that was seen; only newer ones are sent")]
 _UPLOAD = problems(400, 408, 413, 415, 422, 429, 501, 507)
 _BODY = {"requestBody": openapi_body()}
 _VIDEO: dict[int | str, dict[str, Any]] = {
@@ -51,6 +52,10 @@ _RANGE: dict[int | str, dict[str, Any]] = {
         "content": {kind: {} for kind in MEDIA_TYPES.values()},
         "headers": {"Content-Range": {"schema": {"type": "string"}}},
     }
+}
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Events; the data of most is the job."},
+    204: {"description": "The job has ended, and the client has seen that."},
 }
 _RANGE_HEADERS = [
     {"name": name, "in": "header", "required": False, "description": what, "schema": {"type": "string"}}
@@ -95,12 +100,13 @@ async def generate(request: Request, owner: Owner, context: Context) -> Response
 
 
 async def _finished(request: Request, service: JobService, job: Job) -> Job:
-    """Wait until a job has ended; cancel it if the client goes away."""
+    """Wait until a job has ended, also while the job queue is away; cancel it if the client goes away."""
     while job.state in ACTIVE:
         if await request.is_disconnected():
             raise Problem(400, "broken-off", "The client went away.")
         await asyncio.sleep(_POLL_S)
-        job = await to_thread.run_sync(service.get, job.id, job.owner)
+        with suppress(*service.store.faults):
+            job = await to_thread.run_sync(service.get, job.id, job.owner)
     return job
 
 
@@ -140,20 +146,17 @@ def delete_job(job: OneJob, context: Context) -> None:
     context.service.cancel(job.id, job.owner)
 
 
-@JOBS.get("/jobs/{job_id}/events", response_class=EventSourceResponse, responses=problems(404))
-async def follow_job(job: OneJob, context: Context) -> AsyncIterator[ServerSentEvent]:
-    """The job again whenever something has changed, until it has ended; the event's name is the job's state."""
-    last: JobView | None = None
-    now: Job | None = job
-    while now is not None:
-        view = await to_thread.run_sync(context.view, now)
-        if view != last:
-            last = view
-            yield ServerSentEvent(data=view, event=view.state)
-        if now.state not in ACTIVE:
-            return
-        await asyncio.sleep(_POLL_S)
-        now = await to_thread.run_sync(context.service.store.get, job.id)
+@JOBS.get("/jobs/{job_id}/events", response_class=EventStream, responses=_EVENTS | problems(404))
+def follow_job(job: OneJob, context: Context, last_event_id: LastEventId = None) -> Response:
+    """The job again whenever something has changed, until it has ended; the event's name is the job's state, `deleted`
+    when it is no more, or `outage` when the server itself cannot see it: then the connection breaks off, come again."""
+    store = context.service.store
+
+    def look() -> JobView | None:
+        now = store.get(job.id)
+        return None if now is None else context.view(now)
+
+    return events_response(context.view(job), look, store.faults, last_event_id)
 
 
 @JOBS.head("/jobs/{job_id}/result", include_in_schema=False)
