@@ -11,6 +11,7 @@ from video.loops import LoopReader, loop_order, write_loop
 from video.painted import painted_frame, painted_info
 from video.playback import fitted_frames
 from video.reader import VideoReader, probe_video, to_display
+from video.size import Size, moved
 from video.transparency import COLOUR_PATTERN, Backdrop
 from video.types import Colour, Frame, LightLevels, VideoInfo
 from video.writer import VideoWriter
@@ -28,11 +29,13 @@ __all__ = [
     "MediaLimits",
     "Packet",
     "Patch",
+    "Size",
     "VideoInfo",
     "VideoReader",
     "VideoWriter",
     "fitted_frames",
     "loop_order",
+    "moved",
     "painted_frame",
     "painted_info",
     "probe_video",

@@ -130,7 +130,7 @@ class Job:
         Raises:
             CoverDoubted: nearly all mouths count as covered; nothing is written.
         """
-        self._info = probe_video(video, self._limits)
+        self._info = probe_video(video, self._limits, self._seeing.size)
         self._speech, self._speech_end = in_background(lambda: self._hear(said), lambda: progress(0, None))
         counts: Counter[str | None] = Counter()  # frames by reason; None: new mouth
         total = self._expected_frames()
@@ -232,7 +232,15 @@ class Job:
     def _decode(self, _: Iterator[Any]) -> Iterator[Frame]:
         options = self._options
         rest = "cut" if options.rest == "cut" else "keep"
-        yield from fitted_frames(self._info.path, self._speech_end, options.fit, rest, self._limits, self._backdrop)
+        yield from fitted_frames(
+            self._info.path,
+            self._speech_end,
+            options.fit,
+            rest,
+            self._limits,
+            self._backdrop,
+            self._seeing.size,
+        )
 
     def _faces(self, frames: Iterator[Frame]) -> Iterator[tuple[MouthFrame, Any]]:
         mouths = with_fades(self._mouths(frames), self._config.faces.fade_frames)

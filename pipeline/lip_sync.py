@@ -38,7 +38,7 @@ from pipeline.study import Study
 from utils.config import Config
 from utils.helpers import atomic_path, temporary_folder
 from utils.stages import in_background
-from video_processor import MediaLimits, probe_video
+from video_processor import MediaLimits, Size, probe_video
 from voices.subtitles import srt
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -181,7 +181,8 @@ class LipSyncPipeline:
         options.check()
         check_name(wish.name)
         settings, limits = self._config.hosts, media_limits(self._config.media)
-        seeing, _ = self._seeing(wish.source, lambda: settings.look_s, options, lambda: tick("looking for the face"))
+        looking = functools.partial(tick, "looking for the face")
+        seeing, _ = self._seeing(wish.source, lambda: settings.look_s, options, Size(), looking)
         engine, report = self._engine, None
         if options.adapt:
             study = Study(engine, seeing, self._config, options)
@@ -216,7 +217,8 @@ class LipSyncPipeline:
         tick = functools.partial(progress, 0, None)
         engine, report = self._engine, None
         until = functools.partial(_seconds_of, said.audio, media_limits(self._config.media))
-        seeing, found = self._seeing(video, until, options, tick)
+        size = options.picture_size(self._config.inference.still_side)
+        seeing, found = self._seeing(video, until, options, size, tick)
         notes = (*said.notes, *found)
         if options.adapt:
             study = Study(self._engine, seeing, self._config, options)
@@ -230,11 +232,12 @@ class LipSyncPipeline:
         return replace(summary, adaptation=report, notes=(*summary.notes, *notes))
 
     def _seeing(
-        self, video: Path, until: Callable[[], float], options: Options, tick: Callable[[], None]
+        self, video: Path, until: Callable[[], float], options: Options, size: Size, tick: Callable[[], None]
     ) -> tuple[Seeing, tuple[str, ...]]:
         """How faces are found and judged in this run, and sentences about it; refuses a picture without a face."""
         limits = media_limits(self._config.media)
-        info, seeing = probe_video(video, limits), self._plainly(options)
+        info = probe_video(video, limits, size)
+        seeing = self._plainly(options).at_size_of(info, size)
         choice = seeing.choice
         if info.is_image:
             still = "The speaker cannot be told (a still picture shows nobody speaking): the largest face was taken."
@@ -245,7 +248,7 @@ class LipSyncPipeline:
             return seeing, (*notes, doubtful)
         if not choice.needs_survey:
             return seeing, ()
-        planner = Planner(info, self._detector, self._mesh, self._config, limits, tick)
+        planner = Planner(info, self._detector, self._mesh, self._config, limits, tick, size)
         planned = planner.plan(choice, options.fit, until(), self._judge)
         return replace(seeing, plan=planned.plan), planned.notes
 

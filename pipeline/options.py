@@ -15,7 +15,7 @@ from audio_processor import probe_audio
 from faces.choice import FaceChoice
 from utils.config import MediaLimits as MediaConfig
 from utils.helpers import InputError
-from video_processor import CODECS, COLOUR_PATTERN, Backdrop, MediaLimits, VideoWriter, probe_video
+from video_processor import CODECS, COLOUR_PATTERN, Backdrop, MediaLimits, Size, VideoWriter, probe_video
 
 FITS, RESTS = ("bounce", "loop", "freeze", "cut"), ("still", "keep", "cut")
 CHOICES = {"fit": FITS, "rest": RESTS, "codec": CODECS}
@@ -29,6 +29,9 @@ RANGES: dict[str, tuple[float, float]] = {
     "min_confidence": (0, 1),
 }
 """Least and greatest value of options that are numbers."""
+
+WORDS = {"crf": "auto"}
+"""Words that such an option may be instead."""
 
 MIN_ADAPT_S, MAX_ADAPT_S = 1.0, 3600.0
 
@@ -49,11 +52,14 @@ class Options:
             leftmost), point:X,Y or point:X,Y@SECONDS.
         min_confidence: how sure to be of a face before it gets a new mouth, 0 to 1; see `faces.usable`.
         codec: auto (H.264; HEVC for more than 8 bits; VP9 or AV1 in WebM), h264, hevc, ffv1 (lossless) or prores.
-        crf: quality as H.264 counts it, 0 best to 51 worst; 16 is hard to tell from the source.
+        crf: quality as H.264 counts it, 0 best to 51 worst; 16 is hard to tell from the source. auto: good, with no
+            more bits a second than the source needs.
         fast: less work for each frame: windows overlap less, and the file is larger at the same quality.
         engine: what draws the mouths, see --list-engines. None: what is loaded.
         background: what stands behind a picture that can be seen through: white, black, #rrggbb, or on the command line
             a picture's name. None: it stays so where the file can hold that, else white.
+        size: of the result: its longest side, or as 1280x720 (fitted in, with bars), px. None: that of the video; large
+            still pictures are made smaller.
         adapt: seconds in which the model may first learn from the video with its own sound; 0 = not at all.
     """
 
@@ -64,12 +70,13 @@ class Options:
     rest: str = "still"
     face: str = "largest"
     codec: str = "auto"
-    crf: int = 16
+    crf: int | str = 16
     fast: bool = False
     adapt: float = 0.0
     min_confidence: float = 0.5
     engine: str | None = None
     background: str | None = None
+    size: str | None = None
 
     @property
     def suffix(self) -> str:
@@ -83,8 +90,11 @@ class Options:
                 raise InputError(f"The option {name} cannot be '{value}'; use one of {', '.join(known)}.")
         for name, (least, greatest) in RANGES.items():
             value = getattr(self, name)
-            if value is not None and not least <= value <= greatest:
-                raise InputError(f"The option {name} must be {least:g} to {greatest:g}, not {value:g}.")
+            if value == WORDS.get(name) or value is None:
+                continue
+            if isinstance(value, str) or not least <= value <= greatest:
+                word = f" or {WORDS[name]}" if name in WORDS else ""
+                raise InputError(f"The option {name} must be {least:g} to {greatest:g}{word}, not {value}.")
         if self.adapt and not MIN_ADAPT_S <= self.adapt <= MAX_ADAPT_S:
             raise InputError(
                 f"The time to adapt must be {MIN_ADAPT_S:g} to {MAX_ADAPT_S:g} s (0: not at all), not {self.adapt:g} s."
@@ -93,6 +103,11 @@ class Options:
         if self.engine is not None:
             engines.check_name(self.engine)
         self.backdrop()
+        self.picture_size()
+
+    def picture_size(self, stills_to: int = 0) -> Size:
+        """The size to which pictures are brought, `stills_to`: the longest side of a still one, px; 0: as it is."""
+        return Size.parse(self.size, stills_to)
 
     def backdrop(self) -> Backdrop | None:
         """What is asked for as background; raises InputError where it is no colour and no picture."""
@@ -123,7 +138,7 @@ def check_inputs(video: Path, audio: Path | None, output: Path, options: Options
     for path in inputs:
         if path.is_file() and path.stat().st_size > media.max_file_gb * 1e9:
             raise InputError(f"The file {path} is larger than {media.max_file_gb:g} GB; give a smaller one.")
-    info = probe_video(video, media_limits(media))
+    info = probe_video(video, media_limits(media), options.picture_size())
     if audio is not None:
         probe_audio(audio, media_limits(media))
     check_output(output, inputs)

@@ -27,7 +27,7 @@ from models.syncnet import WINDOW
 from pipeline.judge import Judge, lesson_of
 from utils.config import Config
 from utils.helpers import InputError
-from video_processor import MediaLimits, VideoInfo, VideoReader
+from video_processor import MediaLimits, Size, VideoInfo, VideoReader
 
 SAMPLE_RATE = 16000
 _MOST_FACES = 6  # of a scene that are listened to, the largest ones
@@ -54,6 +54,7 @@ class Planner:
         config: the configuration.
         limits: what is too big.
         tick: called often; what it raises ends the work.
+        size: in which the pictures are looked at.
     """
 
     info: VideoInfo
@@ -62,11 +63,12 @@ class Planner:
     config: Config
     limits: MediaLimits
     tick: Callable[[], None] = field(default=lambda: None)
+    size: Size | None = None
 
     def shots(self, until: float = math.inf) -> list[Shot]:
         """All scenes that begin before a time in seconds, with their faces."""
         settings = self._settings()
-        with VideoReader(self.info.path, self.limits) as reader:
+        with VideoReader(self.info.path, self.limits, size=self.size) as reader:
             seen = looks(reader, self.detector, settings.cut_threshold, settings.detect_every)
             return list(survey(self._ticking(seen, until)))
 
@@ -182,7 +184,7 @@ class Planner:
         plan = FacePlan([(shot, track)])
         start, stop = max(shot.start, track.times[0]), min(shot.stop, track.times[-1] + 0.2)
         found: list[Footage] = []
-        with VideoReader(self.info.path, self.limits) as reader:
+        with VideoReader(self.info.path, self.limits, size=self.size) as reader:
             for begin, end in spread_parts(stop - start, faces.speaker_look_s, faces.speaker_look_s / 3):
                 begin, end = start + begin, min(start + end, stop)
                 tracker = FaceTracker(self.detector, self.mesh, FaceChoice(), self._settings(), plan)

@@ -17,7 +17,7 @@ from faces.usable import COVERED, REASONS, UsableFace
 from models.cover import CoverJudge
 from utils.config import Config
 from utils.helpers import InputError
-from video_processor import MediaLimits, VideoInfo, VideoReader
+from video_processor import MediaLimits, Size, VideoInfo, VideoReader, moved
 
 _ALL_COVERED = 0.8  # share of a video's good faces that may count as covered before that is not believed
 _TRUSTED_FROM = 0.6  # --min-confidence from which it is believed all the same
@@ -34,6 +34,7 @@ class Seeing:
         choice: which face.
         min_confidence: see `UsableFace`.
         plan: whom to follow in each scene, where that is known.
+        size: in which the pictures of the video are looked at.
     """
 
     detector: FaceDetector
@@ -44,6 +45,14 @@ class Seeing:
     choice: FaceChoice
     min_confidence: float
     plan: FacePlan | None = None
+    size: Size | None = None
+
+    def at_size_of(self, info: VideoInfo, size: Size) -> Seeing:
+        """The same for a video that was probed in this size: a point was told in px of the file."""
+        choice = self.choice
+        if info.full_size is not None and choice.rule == "point":
+            choice = replace(choice, point=moved(choice.point, info.full_size, (info.width, info.height)))
+        return replace(self, choice=choice, size=size)
 
     def tracker(self, **more: int) -> FaceTracker:
         """A new tracker; `more`: other settings than usual."""
@@ -93,7 +102,7 @@ def check_picture(info: VideoInfo, seeing: Seeing, limits: MediaLimits) -> str |
     Returns:
         COVERED where that is the only doubt and not believed; else None.
     """
-    with VideoReader(info.path, limits) as reader:
+    with VideoReader(info.path, limits, size=seeing.size) as reader:
         (mouth,) = mouth_windows(seeing.tracker().follow(itertools.islice(reader, 1)), seeing.usable())
     if seeing.doubts(Counter([mouth.reason])):
         return COVERED

@@ -59,7 +59,7 @@ class Study:
         settings = self._config.adaptation
         budget = Budget(started + settings.reading_share * self._options.adapt, tick)
         found: list[Footage] = []
-        with VideoReader(video, media_limits(self._config.media)) as reader:
+        with VideoReader(video, media_limits(self._config.media), size=self._seeing.size) as reader:
             # A face that is told by its place has to be followed from there.
             pinned = self._seeing.choice.rule == "point" and self._seeing.plan is None
             duration = None if pinned else reader.info.duration

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -128,7 +128,8 @@ class InferenceConfig(Section):
     backend: Literal["auto", "torch", "openvino"]
     threads: NonNegativeInt
     compile: bool
-    crf: int = Field(ge=0, le=51)
+    crf: Literal["auto"] | Annotated[int, Field(ge=0, le=51)]
+    still_side: NonNegativeInt
     min_confidence: float = Fraction
 
 

@@ -55,6 +55,15 @@ _NO_CRF = ("ffv1", "prores_ks")
 # These refuse odd sizes with shared chroma; the size matters more than the format.
 _EVEN_ONLY = ("libx264", "libx265")
 _KEEPS_LIGHT = ("libx264", "libx265", "libsvtav1")
+AUTO = "auto"
+"""A quality that follows the source."""
+
+_AUTO_CRF = 18  # of what the source does not limit, as H.264 counts
+_RATE_SPARE = 1.25  # to encode anew what an encoder has made costs more for the same look
+# Bits that codecs need for the same picture, those of H.264 being 1; of others nobody saves anything.
+_RATE_OF = {"hevc": 1.5, "vp9": 1.5, "av1": 2.0, "mpeg4": 0.7, "mpeg2video": 0.5, "mjpeg": 0.3}
+_NEEDS = {"libx264": 1.0, "libx265": 0.8, "libvpx-vp9": 0.8, "libsvtav1": 0.7}
+_LEAST_RATE = 50_000  # bits per second
 _LEAST_SIDE = 16  # px; HEVC's smallest
 _FINEST_TICK = 10**6  # per second
 
@@ -140,9 +149,18 @@ def written_size(info: VideoInfo, encoding: Encoding) -> tuple[int, int]:
     return (size[0] // 2 * 2, size[1] // 2 * 2) if encoding.playable and encoding.encoder in _EVEN_ONLY else size
 
 
-def encoder_options(info: VideoInfo, encoding: Encoding, crf: int, fast: bool = False) -> dict[str, str]:
-    """Settings of the encoder for one video; `crf` as H.264 counts it, 0 to 51; `fast` makes a larger file sooner."""
-    encoder = encoding.encoder
+def encoder_options(info: VideoInfo, encoding: Encoding, crf: int | str, fast: bool = False) -> dict[str, str]:
+    """Settings of the encoder for one video.
+
+    Args:
+        info: of its source.
+        encoding: how it is written.
+        crf: as H.264 counts it, 0 to 51; "auto": good, and no more bits a second than the source needs.
+        fast: makes a larger file sooner.
+    """
+    encoder, most = encoding.encoder, None
+    if crf == AUTO:
+        crf, most = _AUTO_CRF, wanted_rate(info, encoding)
     if encoding.playable and encoder == "libx264":
         crf = max(crf, 1)  # 0 is lossless, in a profile of its own that phones and browsers refuse
     options = _OPTIONS[encoder] | (_FASTER.get(encoder, {}) if fast else {})
@@ -154,12 +172,28 @@ def encoder_options(info: VideoInfo, encoding: Encoding, crf: int, fast: bool = 
     if encoding.opacity:
         options["auto-alt-ref"] = "0"  # the encoder cannot do both
     options["crf"] = str(min(max(crf + _CRF_SHIFT[encoder], 0), _CRF_MOST[encoder]))
+    if most is not None:
+        options |= {"maxrate": str(most), "bufsize": str(2 * most)}
+        options |= {"b": str(most)} if encoder == "libvpx-vp9" else {}
     own = _light_options(info.light, encoder) if info.is_hdr else []
     if encoder == "libx265":
         own = ["log-level=error", *own, *(["hdr10=1"] if own else [])]
     if own:
         options[f"{encoder.removeprefix('lib')}-params"] = ":".join(own)
     return options
+
+
+def wanted_rate(info: VideoInfo, encoding: Encoding) -> int | None:
+    """Bits per second that show about what the source shows: its own, more from a newer codec to an older one.
+
+    None where the source does not tell: a picture, or a file without a length.
+    """
+    if info.bit_rate is None or encoding.encoder in _NO_CRF:
+        return None
+    full = info.full_size or (info.width, info.height)
+    pixels = info.width * info.height / (full[0] * full[1])
+    ratio = _RATE_OF.get(info.codec, 1.0) * min(pixels, 1.0) ** 0.75
+    return max(_LEAST_RATE, round(info.bit_rate * ratio * _RATE_SPARE / _NEEDS[encoding.encoder]))
 
 
 def time_base_for(info: VideoInfo) -> Fraction:
@@ -185,6 +219,9 @@ def what_changes(info: VideoInfo, encoding: Encoding, background: str) -> tuple[
             f"The size {stored[0]}x{stored[1]} became {size[0]}x{size[1]} (the last {lost} is cut off): "
             "players want even numbers."
         )
+    if info.full_size is not None:
+        full = "x".join(map(str, info.full_size))
+        notes.append(f"The size {full} was brought to {info.width}x{info.height}; --size chooses another one.")
     if info.interlaced:
         notes.append(f"The video is interlaced: it was deinterlaced ({METHOD}), one frame for each.")
     if info.transparent:

@@ -14,6 +14,7 @@ import av
 from utils.helpers import InputError
 from utils.media import MediaLimits
 from video.reader import VideoReader
+from video.size import Size
 from video.transparency import Backdrop
 from video.types import Frame
 
@@ -31,11 +32,10 @@ def fitted_frames(
     rest: str = "keep",
     limits: MediaLimits | None = None,
     backdrop: Backdrop | None = None,
+    size: Size | None = None,
 ) -> Iterator[Frame]:
-    """Play a video for as long as the speech lasts.
-
-    Times go forward in the video's own frame intervals, without a jump at a turn or a new start. A still image is shown
-    at 25 frames per second. Memory is bounded, also while playing backwards.
+    """Play a video for as long as the speech lasts. Times go forward in the video's own frame intervals,
+    without a jump at a turn or a new start; a still image has 25 frames per second. Memory is bounded.
 
     Args:
         path: a video or still image.
@@ -43,14 +43,14 @@ def fitted_frames(
         fit: when the speech is longer: "bounce" (back and forth, the turning frame is not repeated), "loop",
             "freeze" (the last frame stays) or "cut" (end with the video; give the writer `audio_duration`).
         rest: when the speech is shorter: "keep" passes the remaining frames (silent then), "cut" ends with the speech.
-        limits, backdrop: see `VideoReader`.
+        limits, backdrop, size: see `VideoReader`.
 
     Raises:
         InputError: as `VideoReader`, or an unknown word for `fit` or `rest`.
     """
     _check_words(fit, rest)
     end = math.inf if duration is None else duration - _TIME_TOLERANCE
-    with VideoReader(path, limits, backdrop) as reader:
+    with VideoReader(path, limits, backdrop, size) as reader:
         shown = _Shown()
         for frame in reader:
             if rest == "cut" and frame.time >= end:

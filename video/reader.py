@@ -7,6 +7,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from video.colour import ACCURATE, SWS_MATRIX, check_colour, is_full_range, yuv_
 from video.fields import deinterlaced
 from video.picture import DecodedPicture
 from video.sidedata import has_dolby_vision, light_levels, orientation
+from video.size import Size, resized
 from video.stills import IMAGE_FPS, check_size, image_info, read_image
 from video.tone import to_ordinary
 from video.transparency import Backdrop, has_alpha, over
@@ -52,18 +54,21 @@ _PROGRESSIVE = 1  # FFmpeg's AV_FIELD_PROGRESSIVE
 _DOLBY_VISION_ONLY = ("dvh1", "dvhe", "dva1", "dvav")
 
 
-def probe_video(path: str | os.PathLike[str], limits: MediaLimits | None = None) -> VideoInfo:
+def probe_video(
+    path: str | os.PathLike[str], limits: MediaLimits | None = None, size: Size | None = None
+) -> VideoInfo:
     """Find out what a video or image file holds, by decoding its first frame.
 
     Args:
         path: a video, or a still image (JPEG, PNG, WebP, BMP, TIFF, AVIF).
         limits: what is too big; None for the defaults.
+        size: see `VideoReader`.
 
     Raises:
         InputError: missing, empty, not a media file, cut off, without a video stream, too big or too long, or
             with colours that cannot be kept.
     """
-    with VideoReader(path, limits) as reader:
+    with VideoReader(path, limits, size=size) as reader:
         return reader.info
 
 
@@ -77,6 +82,7 @@ class VideoReader:
         path: a video or still image.
         limits: what is too big; None for the defaults.
         backdrop: what stands behind a picture that can be seen through; raw frames come without it. None: white.
+        size: the size to which pictures are brought; None: they stay as they are.
 
     Attributes:
         info: what `probe_video` returns.
@@ -90,11 +96,13 @@ class VideoReader:
         path: str | os.PathLike[str],
         limits: MediaLimits | None = None,
         backdrop: Backdrop | None = None,
+        size: Size | None = None,
     ):
         self.path = Path(path)
         self.info: VideoInfo
         self._limits = limits or MediaLimits()
         self._backdrop = backdrop or Backdrop()
+        self._size = size or Size()
         self._opened = ExitStack()
         self._image: np.ndarray | None = None
         self._origin = 0
@@ -105,12 +113,15 @@ class VideoReader:
 
     def __enter__(self) -> VideoReader:
         check_readable(self.path)
-        self._image = read_image(self.path, self._limits)
-        if self._image is not None:
-            self.info = image_info(self.path, self._image)
+        image = read_image(self.path, self._limits)
+        if image is not None:
+            self.info = self._sized(image_info(self.path, image))
+            raw = av.VideoFrame.from_ndarray(image, format=self.info.pix_fmt)
+            self._image = next(self._resized(iter([raw]))).to_ndarray()
         else:
             with open_media(self.path, self._limits) as container:
                 self._probe(container)
+            self.info = self._sized(self.info)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -163,7 +174,7 @@ class VideoReader:
                 container.seek(from_pts, stream=stream)
         frames = _all_like(decoded(container, stream), self._form)
         frame = None
-        for frame in deinterlaced(frames) if self.info.interlaced else frames:
+        for frame in self._resized(deinterlaced(frames) if self.info.interlaced else frames):
             yield frame
         # Matroska tells each stream's length; MP4 and MOV were checked when they were opened.
         if "DURATION" in stream.metadata and frame is not None and frame.pts is not None:
@@ -222,6 +233,21 @@ class VideoReader:
         self._rounded = self.info.fps in _NOMINAL_RATES and ticks.denominator > 1
         self._check_time(self.info.duration or 0.0)
 
+    def _sized(self, info: VideoInfo) -> VideoInfo:
+        """What is known of the video, with the size to which its pictures are brought."""
+        width, height = self._size.of(info.width, info.height, info.is_image)
+        if (width, height) == (info.width, info.height):
+            return info
+        check_size(self.path, width, height, self._limits)
+        return replace(info, width=width, height=height, full_size=(info.width, info.height))
+
+    def _resized(self, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        """The frames in the size that they get, as stored."""
+        if self.info.full_size is None:
+            return frames
+        turned = self.info.rotation in (90, 270)
+        return resized(frames, *(self.info.width, self.info.height)[:: -1 if turned else 1])
+
     def _check_time(self, seconds: float) -> None:
         if seconds > self._limits.max_duration_s:
             raise InputError(
@@ -261,7 +287,18 @@ def _video_info(
         dolby_vision=has_dolby_vision(first),
         light=light_levels(first),
         transparent=_is_transparent(first),
+        bit_rate=_bit_rate(container, stream, duration),
+        codec=stream.codec.canonical_name,
     )
+
+
+def _bit_rate(container: InputContainer, stream: VideoStream, duration: float | None) -> int | None:
+    """Of the pictures, bits per second; where the file does not say, what is left of it beside its sound."""
+    if stream.bit_rate or not duration or not container.size:
+        return stream.bit_rate or None
+    others = sum(other.bit_rate or 0 for other in container.streams.audio)
+    whole = 8 * container.size / duration
+    return round(max(whole - others, whole / 5))
 
 
 def _frame_rate(stream: VideoStream) -> Fraction:

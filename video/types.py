@@ -64,6 +64,9 @@ class VideoInfo:
         dolby_vision: there is Dolby Vision data beside a picture that is complete without it.
         light: what the file says about the light of its HDR picture.
         transparent: something of the first frame can be seen through.
+        full_size: width and height as displayed in the file, where the pictures are brought to another size.
+        bit_rate: of the pictures, bits per second; None: not known.
+        codec: FFmpeg's name of how the pictures are coded; empty for a still image.
     """
 
     path: Path
@@ -84,6 +87,9 @@ class VideoInfo:
     dolby_vision: bool = False
     light: LightLevels = LightLevels()
     transparent: bool = False
+    full_size: tuple[int, int] | None = None
+    bit_rate: int | None = None
+    codec: str = ""
 
     @property
     def bits(self) -> int:

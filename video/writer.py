@@ -51,7 +51,8 @@ class VideoWriter:
             HEVC, as phones and browsers want), "h264", "hevc" (the source's chroma and size), "prores" (.mov and .mkv)
             or "ffv1" (lossless, only .mkv): every pixel that no patch touches is then decoded exactly as in the
             source, if its pixel format is planar YUV of 8, 10 or 12 bits.
-        crf: quality of the lossy codecs, smaller is better; 16 is hard to tell from the source.
+        crf: quality of the lossy codecs, smaller is better; 16 is hard to tell from the source. "auto": no more bits a
+            second than the source needs.
         audio_from: file whose first sound stream goes into the output; None: silent.
         audio_duration: seconds after which the sound is cut; None: to its end.
         tags: metadata of the whole file, by a name that every container knows: title, artist, comment, ...
@@ -72,7 +73,7 @@ class VideoWriter:
         path: str | os.PathLike[str],
         info: VideoInfo,
         codec: str = "auto",
-        crf: int = 16,
+        crf: int | str = 16,
         audio_from: str | os.PathLike[str] | None = None,
         audio_duration: float | None = None,
         tags: Mapping[str, str] | None = None,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipeline import engine_choice
 from pipeline.face_list import face_lines, list_faces
-from pipeline.options import CODECS, FITS, RESTS, Options
+from pipeline.options import CODECS, FITS, RESTS, WORDS, Options
 from serving.cli.batch import Columns, Finished, Outcome, check_files, read_rows, run_batch
 from serving.cli.engine_list import add_engines, engine_lines
 from serving.cli.files import files_of_one_job, with_dashed_names
@@ -226,16 +226,41 @@ def _add_quality(parser: argparse.ArgumentParser, defaults: InferenceConfig) -> 
     quality.add_argument(
         "--seed", type=int, metavar="N", help=f"the same number gives the same result (default: {defaults.seed})"
     )
-    quality.add_argument(
+    _add_picture(parser, defaults)
+
+
+def _add_picture(parser: argparse.ArgumentParser, defaults: InferenceConfig) -> None:
+    picture = parser.add_argument_group("picture")
+    picture.add_argument(
         "--codec",
         choices=CODECS,
         default="auto",
         help="h264, hevc, ffv1 (lossless, large, for .mkv) or prores (for .mov); auto takes h264, for more than 8 bits "
         "hevc, and in .webm VP9 or AV1 (default: auto)",
     )
-    quality.add_argument(
-        "--crf", type=int, metavar="N", help=f"quality, 0 best to 51 worst; not for ffv1 (default: {defaults.crf})"
+    picture.add_argument(
+        "--crf",
+        type=_quality,
+        metavar="N",
+        help="quality, 0 best to 51 worst, or auto: good, with about the bit rate of the source; not for ffv1 and "
+        f"prores (default: {defaults.crf})",
     )
+    picture.add_argument(
+        "--size",
+        metavar="N",
+        help="longest side of the result, or 1280x720 (fitted in, with bars) (default: that of the video; still "
+        f"pictures at most {defaults.still_side})",
+    )
+    picture.add_argument(
+        "--background",
+        metavar="WHAT",
+        help="what stands behind a picture with transparent parts: white, black, #rrggbb or a picture's name (default: "
+        "they stay transparent in .webm and .mov, else white)",
+    )
+
+
+def _quality(text: str) -> int | str:
+    return WORDS["crf"] if text == WORDS["crf"] else int(text)
 
 
 def _add_choices(parser: argparse.ArgumentParser, defaults: InferenceConfig) -> None:
@@ -261,12 +286,6 @@ def _add_choices(parser: argparse.ArgumentParser, defaults: InferenceConfig) -> 
         default="bounce",
         help="if the sound is longer than the video: play it back and forth, start again, hold the last frame, or "
         "cut the sound (default: bounce)",
-    )
-    choices.add_argument(
-        "--background",
-        metavar="WHAT",
-        help="what stands behind a picture with transparent parts: white, black, #rrggbb or a picture's name (default: "
-        "they stay transparent in .webm and .mov, else white)",
     )
     choices.add_argument(
         "--rest",
@@ -389,5 +408,5 @@ def _options(arguments: argparse.Namespace, config: Config) -> Options:
     chosen = {name: getattr(config.inference, name) if value is None else value for name, value in given.items()}
     chosen |= {"steps": arguments.steps, "guidance": arguments.guidance, "fast": arguments.fast}
     chosen["adapt"] = 0.0 if arguments.adapt is None else parse_seconds(arguments.adapt)
-    plain = ("fit", "rest", "face", "codec", "background")
+    plain = ("fit", "rest", "face", "codec", "background", "size")
     return Options(**chosen, **{name: getattr(arguments, name) for name in plain})

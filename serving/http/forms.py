@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import fields
-from typing import Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import ConfigDict, Field, ValidationError, create_model
 
-from pipeline.options import CHOICES, COLOUR_PATTERN, RANGES, Options
+from pipeline.options import CHOICES, COLOUR_PATTERN, RANGES, WORDS, Options
 from serving.problems import bad_input
 from utils.config import InferenceConfig
 from utils.helpers import parse_seconds
@@ -48,6 +48,9 @@ def _option_fields() -> dict[str, Any]:
         kind, limits = kinds[name], {}
         if name in CHOICES:
             kind = Literal[CHOICES[name]]
+        elif name in WORDS:
+            least, greatest = RANGES[name]
+            kind = Literal[WORDS[name]] | Annotated[int, Field(ge=least, le=greatest)]
         elif name in RANGES:
             limits = dict(zip(("ge", "le"), RANGES[name], strict=True))
         elif name == "background":  # never a file: its name would be one of ours
