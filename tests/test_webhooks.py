@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from serving.jobs.jobs import JobService
-from serving.jobs.webhooks import SECRET, Webhooks, check_webhook, open_socket, secret_from_environment
+from serving.jobs.webhooks import SECRET, Webhooks, check_webhook, secret_from_environment
+from serving.outgoing import ascii_url, open_socket
 from serving.problems import Problem
 from tests.service import make_service, result_file, service_config, submit
 from utils.helpers import InputError
@@ -115,8 +116,15 @@ def test_what_is_not_delivered_is_tried_again_but_not_for_ever(service: JobServi
 
 
 def test_only_listed_origins_are_called() -> None:
-    allowed = ("https://example.org", "http://127.0.0.1:8080")
-    for url in ("https://example.org/a?b=c", "https://example.org", "http://127.0.0.1:8080/x"):
+    allowed = ("https://example.org", "http://127.0.0.1:8080", "https://Bücher.example", "https://xn--fiqs8s.example/")
+    for url in (
+        "https://example.org/a?b=c",
+        "https://EXAMPLE.org",
+        "http://127.0.0.1:8080/x",
+        "https://bücher.example/häken",
+        "https://xn--bcher-kva.example/",
+        "https://中国.example/",
+    ):
         check_webhook(url, allowed)
     for url in (
         "http://example.org/",
@@ -128,11 +136,27 @@ def test_only_listed_origins_are_called() -> None:
         "http://169.254.169.254/latest",
         "file:///etc/passwd",
         "https://[broken",
+        "https://buecher.example/",
+        "https://bücher.example:444/",
+        "https://-ü-.example/",
         "",
     ):
         with pytest.raises(Problem) as refused:
             check_webhook(url, allowed)
         assert refused.value.status == 422
+
+
+@pytest.mark.parametrize(
+    ("url", "sent"),
+    [
+        ("https://Bücher.example:443/häken?y=%C3%BC#part", "https://xn--bcher-kva.example/h%C3%A4ken?y=%C3%BC"),
+        ("http://straße.example", "http://xn--strae-oqa.example"),
+        ("http://[::1]:80/a+b;c=d,e?f=/g?", "http://[::1]/a+b;c=d,e?f=/g?"),
+        ("https://中国.example/钩子", "https://xn--fiqs8s.example/%E9%92%A9%E5%AD%90"),
+    ],
+)
+def test_addresses_of_all_languages_are_written_as_they_are_sent(url: str, sent: str) -> None:
+    assert ascii_url(url) == sent == ascii_url(sent)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "fd00::1", "::ffff:10.0.0.1"])

@@ -11,10 +11,8 @@ import base64
 import hashlib
 import hmac
 import http.client
-import ipaddress
 import logging
 import os
-import socket
 import ssl
 import time
 from collections.abc import Collection
@@ -25,6 +23,7 @@ from urllib.parse import urlsplit
 from serving.jobs.jobs import JobService
 from serving.jobs.store import DONE, FAILED, Job
 from serving.jobs.views import job_view
+from serving.outgoing import TIMEOUT_S, ascii_url, is_listed, open_socket
 from serving.problems import Problem
 from utils.helpers import InputError
 
@@ -32,7 +31,6 @@ SECRET = "LIPSYNC_WEBHOOK_SECRET"
 """Environment variable with the secret: "whsec_" and base64, at least 24 bytes."""
 
 _LOG = logging.getLogger("lipsync.webhooks")
-_TIMEOUT_S = 10.0
 _FIRST_RETRY_S = 10.0
 _LEAST_SECRET = 24
 
@@ -61,12 +59,7 @@ def check_webhook(url: str, origins: Collection[str]) -> None:
     Raises:
         Problem: 422.
     """
-    try:
-        parts = urlsplit(url)
-        origin = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
-    except ValueError:
-        origin = ""
-    if origin not in origins or "@" in url or not url.isprintable() or " " in url:
+    if not is_listed(url, origins):
         raise Problem(422, "webhook-not-allowed", "This server sends no webhooks to that address.")
 
 
@@ -74,33 +67,6 @@ def signature(secret: bytes, message_id: str, timestamp: int, body: bytes) -> st
     """Value of the header webhook-signature."""
     signed = f"{message_id}.{timestamp}.".encode() + body
     return "v1," + base64.b64encode(hmac.digest(secret, signed, hashlib.sha256)).decode()
-
-
-def _is_public(address: str) -> bool:
-    found = ipaddress.ip_address(address.partition("%")[0])
-    return (getattr(found, "ipv4_mapped", None) or found).is_global
-
-
-def open_socket(host: str, port: int, to_private: bool) -> socket.socket:
-    """Connect to a host, by the very address that was checked: a name may lead elsewhere the next time it is asked for.
-
-    Args:
-        host: name or address; an address, and localhost, are as the configuration lists them, so they are fine.
-        port: TCP port.
-        to_private: a name may also lead into a private network.
-
-    Raises:
-        OSError: no connection, or the name leads into a private network.
-    """
-    is_plain = host == "localhost" or host.replace(".", "").isdigit() or ":" in host
-    fault = OSError(f"{host} leads into a private network; see service.webhook_to_private")
-    for _, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        if is_plain or to_private or _is_public(address[0]):
-            try:
-                return socket.create_connection(address[:2], _TIMEOUT_S)
-            except OSError as error:
-                fault = error
-    raise fault
 
 
 class Webhooks:
@@ -155,11 +121,11 @@ class Webhooks:
 
     def _post(self, url: str, body: bytes, headers: dict[str, str]) -> int:
         """Send; returns the status. Neither redirects nor proxies are followed."""
-        parts = urlsplit(url)
+        parts = urlsplit(ascii_url(url))
         is_safe = parts.scheme == "https"
         port = parts.port or (443 if is_safe else 80)
         sock = open_socket(parts.hostname, port, self._service.config.webhook_to_private)
-        with closing(http.client.HTTPConnection(parts.hostname, port, timeout=_TIMEOUT_S)) as connection:
+        with closing(http.client.HTTPConnection(parts.hostname, port, timeout=TIMEOUT_S)) as connection:
             connection.sock = self._tls.wrap_socket(sock, server_hostname=parts.hostname) if is_safe else sock
             target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             connection.request("POST", target, body, {"Host": parts.netloc, **headers})
