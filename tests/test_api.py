@@ -33,6 +33,7 @@ from utils.helpers import InputError
 
 FILM = bytes(range(256)) * 40
 SUMMARY = {"frames": 10, "seconds": 2.0}
+NO_JOBS = {"jobs": [], "total": 0, "next_cursor": None}
 LOCAL = Access(keys=None, hosts=("testserver",))
 
 
@@ -110,7 +111,7 @@ def test_a_job_from_upload_to_download(client: TestClient, service: JobService, 
     assert (video.status_code, video.content) == (200, FILM)
     assert video.headers["content-type"] == "video/mp4" and video.headers["accept-ranges"] == "bytes"
     assert [listed["id"] for listed in client.get("/jobs").json()["jobs"]] == [job["id"]]
-    assert client.get("/jobs", params={"state": "queued"}).json() == {"jobs": []}
+    assert client.get("/jobs", params={"state": "queued"}).json() == NO_JOBS
 
     assert client.delete(f"/jobs/{job['id']}").status_code == 204
     is_problem(client.get(f"/jobs/{job['id']}"), 404, "no such job")
@@ -177,7 +178,7 @@ def test_generate_waits_for_the_video_and_leaves_nothing(
     worker.join()
     assert (answer.status_code, answer.content) == (200, FILM)
     assert stored_files(service.config) == []
-    assert client.get("/jobs").json() == {"jobs": []}
+    assert client.get("/jobs").json() == NO_JOBS
 
 
 @pytest.mark.parametrize(("refused", "status"), [(True, 422), (False, 500)])
@@ -373,7 +374,7 @@ def test_what_breaks_inside_is_not_told(service: JobService, caplog: pytest.LogC
     def broken(*_: object) -> None:
         raise RuntimeError("the secret recipe")
 
-    service.find = broken
+    service.page = broken
     answer = client_of(service, raise_server_exceptions=False).get("/jobs")
     is_problem(answer, 500, "went wrong inside")
     assert "recipe" not in answer.text
@@ -383,7 +384,7 @@ def test_a_queue_that_does_not_answer_is_a_problem(service: JobService) -> None:
     def away(*_: object) -> None:
         raise sqlite3.OperationalError("database is locked")
 
-    service.find = away
+    service.page = away
     answer = client_of(service).get("/jobs")
     is_problem(answer, 503, "queue does not answer")
     assert int(answer.headers["retry-after"]) > 0 and "locked" not in answer.text
@@ -394,7 +395,7 @@ def test_a_redis_that_is_gone_is_a_problem(tmp_path: Path, form: dict[str, Any])
     pytest.importorskip("redis")
     with redis_server(tmp_path) as url:
         client = client_of(make_service(service_config(tmp_path), url))
-        assert client.get("/jobs").json() == {"jobs": []}
+        assert client.get("/jobs").json() == NO_JOBS
     for answer in (client.get("/jobs"), client.post("/jobs", files=form), client.get("/ready")):
         is_problem(answer, 503, "queue does not answer")
     assert stored_files(service_config(tmp_path)) == []

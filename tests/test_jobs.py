@@ -86,8 +86,8 @@ def test_the_oldest_job_comes_first_and_positions_tell(service: JobService, cloc
         ids.append(submit(service).id)
     assert [service.store.position(service.get(job_id, "local")) for job_id in ids] == [0, 1, 2]
     assert [service.take().id for _ in ids] == ids
-    assert [job.id for job in service.find("local")] == ids[::-1]
-    assert [job.id for job in service.find("local", limit=2)] == ids[:0:-1]
+    assert [job.id for job in service.page("local")] == ids[::-1]
+    assert [job.id for job in service.page("local", limit=2)] == ids[:0:-1]
 
 
 def test_a_job_of_a_killed_worker_runs_again_once(service: JobService, clock: Clock) -> None:
@@ -197,7 +197,7 @@ def test_jobs_of_others_are_not_there(service: JobService) -> None:
         with pytest.raises(Problem) as refused:
             action(job.id, "bob")
         assert refused.value.status == 404
-    assert service.find("bob") == [] and [found.id for found in service.find("anna")] == [job.id]
+    assert service.page("bob") == [] and [found.id for found in service.page("anna")] == [job.id]
 
 
 def test_the_same_idempotency_key_gives_the_same_job(service: JobService) -> None:
@@ -263,7 +263,7 @@ def test_results_expire_and_are_forgotten_later(service: JobService, clock: Cloc
     assert state(service, job.id) == EXPIRED and stored_files(service.config) == []
     clock.now += 24 * 3600
     service.expire()
-    assert service.find("local") == []
+    assert service.page("local") == []
 
 
 def test_waiting_jobs_never_expire(service: JobService, clock: Clock) -> None:

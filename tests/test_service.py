@@ -47,7 +47,7 @@ def test_curl_makes_a_video_that_says_it_is_synthetic(server: Server, media: Pat
     with av.open(str(tmp_path / "out.mp4")) as video:
         assert sum(1 for _ in video.decode(video=0)) == 10
         assert "compositeWithTrainedAlgorithmicMedia" in video.metadata["comment"]
-    assert server.get("/jobs") == {"jobs": []}
+    assert server.get("/jobs")["total"] == 0
 
 
 def test_a_running_job_is_cancelled_within_a_second(server: Server, media: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_large_upload_is_refused_without_filling_memory(
     assert answer == b"" or b" 413 " in answer.splitlines()[0]
     assert memory(pid, "VmHWM") - idle < 300
     wait_for(lambda: not server.uploads(), "the upload to be removed", 30)
-    assert server.get("/jobs?state=queued") == {"jobs": []}
+    assert server.get("/jobs?state=queued")["total"] == 0
 
 
 def test_a_client_with_a_large_upload_is_told_why_it_is_refused(server: Server, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def parts(node: ast.AST) -> Iterator[str]:
         yield node.value
 
 
-NOT_FOR_CLIENTS = ("pipeline/face_list.py", "engines/download.py", "engines/published.py")
+NOT_FOR_CLIENTS = ("pipeline/face_list.py", "pipeline/host.py", "engines/download.py", "engines/published.py")
 """What only the command line does, and what loading an engine for the operator says."""
 
 

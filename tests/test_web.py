@@ -187,7 +187,7 @@ def test_a_job_can_be_cancelled_and_failures_are_told(
     assert "No face &lt;b&gt; anywhere." in look(page, failed).status
     service.submit(Submission({"options": {}, "text": "Hi"}))
     service.fail(service.take(), "The file video has no video stream; give a video or a portrait image.", refused=True)
-    newest = service.find("local")[0].id
+    newest = service.page("local")[0].id
     assert "照片或视频里没有画面" in look(page, newest, CHINESE).status
 
 

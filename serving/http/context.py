@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from serving.http.intake import Intake
 from serving.http.security import ApiKeys
 from serving.jobs.jobs import LOCAL_OWNER, JobService
-from serving.jobs.store import Job
+from serving.jobs.store import QUEUED, Job
 from serving.jobs.views import JobView, job_view
 from serving.problems import Problem, no_such_job
 
@@ -51,7 +51,8 @@ class Parts:
 
     def view(self, job: Job) -> JobView:
         """A job as clients see it."""
-        return job_view(job, self.service.store.position(job), self.service.config.keep_h)
+        position = self.service.store.position(job) if job.state == QUEUED else None
+        return job_view(job, position, self.service.config.keep_h)
 
 
 def _parts(request: Request) -> Parts:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import re
 from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
 
 from serving.http.context import Context, OneJob, Owner
@@ -18,7 +20,7 @@ from serving.http.forms import openapi_body
 from serving.http.refusals import problems
 from serving.http.results import file_response, result_response
 from serving.jobs.jobs import JobService
-from serving.jobs.store import ACTIVE, DONE, FAILED, STATES, Job
+from serving.jobs.store import ACTIVE, DONE, FAILED, Job, Mark
 from serving.jobs.views import MEDIA_TYPES, VERSION, JobView
 from serving.problems import Problem, bad_input
 
@@ -30,6 +32,8 @@ class JobList(BaseModel):
     """Jobs of this key, newest first."""
 
     jobs: list[JobView]
+    total: int = Field(ge=0, description="so many there are, on all pages together", examples=[1])
+    next_cursor: str | None = Field(description="gives the next page, as `cursor`; null: this is the last one")
 
 
 IdempotencyKey = Annotated[
@@ -128,10 +132,37 @@ def list_jobs(
     context: Context,
     state: Annotated[Literal["queued", "running", "done", "failed", "cancelled", "expired"] | None, Query()] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    cursor: Annotated[str | None, Query(max_length=200, description="next_cursor of the page before")] = None,
 ) -> JobList:
-    """Your jobs, newest first."""
-    jobs = context.service.find(owner, STATES if state is None else (state,), limit)
-    return JobList(jobs=[context.view(job) for job in jobs])
+    """Your jobs, newest first, a page at a time."""
+    service = context.service
+    jobs = service.page(owner, state, None if cursor is None else _mark(cursor), limit + 1)
+    return JobList(
+        jobs=[context.view(job) for job in jobs[:limit]],
+        total=service.store.count(state, owner),
+        next_cursor=_cursor(jobs[limit - 1]) if len(jobs) > limit else None,
+    )
+
+
+def _cursor(job: Job) -> str:
+    """Where a page ends, as a word."""
+    return base64.urlsafe_b64encode(f"{job.created!r} {job.id}".encode()).decode().rstrip("=")
+
+
+def _mark(cursor: str) -> Mark:
+    """Undo `_cursor`.
+
+    Raises:
+        Problem: 422, it is none.
+    """
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+    except ValueError:
+        text = ""
+    match = re.fullmatch(r"(\d{1,12}\.\d{1,12}) ([0-9a-f]{32})", text, re.ASCII)
+    if match is None:
+        raise bad_input("The cursor cannot be used; take next_cursor of the page before as it is.")
+    return float(match[1]), match[2]
 
 
 @JOBS.get("/jobs/{job_id}", responses=problems(404))

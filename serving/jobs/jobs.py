@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,9 +29,9 @@ from serving.jobs.store import (
     FAILED,
     QUEUED,
     RUNNING,
-    STATES,
     Job,
     JobStore,
+    Mark,
 )
 from serving.problems import disk_full, no_such_job, other_request
 from utils.config import ServiceConfig
@@ -184,9 +184,9 @@ class JobService:
             raise no_such_job()
         return job
 
-    def find(self, owner: str, states: Collection[str] = STATES, limit: int | None = None) -> list[Job]:
-        """Jobs of this owner, newest first."""
-        return self.store.find(states, owner, limit)[::-1]
+    def page(self, owner: str, state: str | None = None, before: Mark | None = None, limit: int = 100) -> list[Job]:
+        """Jobs of this owner, newest first; see `JobStore.page`."""
+        return self.store.page(owner, state, before, limit)
 
     def cancel(self, job_id: str, owner: str) -> None:
         """Cancel a job, or forget one that has ended, and remove its files at once. A worker that has it notices
@@ -372,7 +372,7 @@ class JobService:
     def expire(self) -> None:
         """Let results go when their time is over; a while later also the memory of them."""
         keep, now = self.config.keep_h * 3600, self._clock()
-        for job in self.store.find((DONE, FAILED, CANCELLED, EXPIRED)):
+        for job in self.store.find((DONE, FAILED, CANCELLED, EXPIRED), until=now - keep):
             age = now - (job.finished or job.created)
             if age > 2 * keep:  # until then a client is told that it comes too late
                 self.files.remove(job.id)

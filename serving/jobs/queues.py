@@ -10,7 +10,7 @@ from huey import Huey, RedisHuey, SqliteHuey
 from huey.registry import Message
 from huey.serializer import Serializer
 
-from serving.jobs.store import QUEUED, JobStore, SqliteJobStore
+from serving.jobs.store import JobStore, SqliteJobStore
 from utils.config import ServiceConfig
 from utils.helpers import InputError
 
@@ -94,7 +94,7 @@ def open_store(config: ServiceConfig, url: str | None) -> JobStore:
         raise InputError("Redis needs one package more: pip install -r requirements-service.txt.") from error
     store = RedisJobStore(url)
     try:
-        store.count(QUEUED)
+        store.prepare()
     except redis.RedisError as error:
         raise QueueAway(f"Redis does not answer at {url}: {error}.") from error
     return store

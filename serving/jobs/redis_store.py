@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import redis
 
-from serving.jobs.store import QUEUED, STATES, Change, Job
+from serving.jobs.store import QUEUED, STATES, Change, Job, Mark
 
 _WORKER_SILENT_S = 10.0
 _TIMEOUT_S = 10.0  # for one answer of Redis
@@ -17,7 +17,8 @@ _PREFIX = "lip-sync:"
 class RedisJobStore:
     """Rows in Redis. See `JobStore`.
 
-    A row is a string under `job:<id>`; sorted sets by time of creation hold the ids in each state and of each owner.
+    A row is a string under `job:<id>`; sorted sets by time of creation hold the ids in each state, of each owner, and
+    of each owner in each state.
 
     Args:
         url: such as redis://host:6379/0.
@@ -27,6 +28,17 @@ class RedisJobStore:
 
     def __init__(self, url: str):
         self._redis = redis.Redis.from_url(url, decode_responses=True, socket_timeout=_TIMEOUT_S)
+
+    def prepare(self) -> None:
+        """Sort the rows of earlier versions as this one looks for them."""
+        done = f"{_PREFIX}sorted-by-owner-and-state"
+        if self._redis.exists(done):
+            return
+        with self._redis.pipeline(transaction=True) as pipe:
+            for job in self.find():
+                pipe.zadd(self._of_in(job.owner, job.state), {job.id: job.created})
+            pipe.set(done, 1)
+            pipe.execute()
 
     @staticmethod
     def _row(job_id: str) -> str:
@@ -39,6 +51,10 @@ class RedisJobStore:
     @staticmethod
     def _of(owner: str) -> str:
         return f"{_PREFIX}owner:{owner}"
+
+    @staticmethod
+    def _of_in(owner: str, state: str) -> str:
+        return f"{_PREFIX}owner-state:{owner}:{state}"
 
     @staticmethod
     def _keys(owner: str) -> str:
@@ -56,6 +72,7 @@ class RedisJobStore:
             pipe.set(self._row(job.id), job.to_json())
             pipe.zadd(self._set(job.state), {job.id: job.created})
             pipe.zadd(self._of(job.owner), {job.id: job.created})
+            pipe.zadd(self._of_in(job.owner, job.state), {job.id: job.created})
             return job
 
         return self._redis.transaction(attempt, self._keys(job.owner), value_from_callable=True)
@@ -82,6 +99,8 @@ class RedisJobStore:
             if after.state != before.state:
                 pipe.zrem(self._set(before.state), job_id)
                 pipe.zadd(self._set(after.state), {job_id: after.created})
+                pipe.zrem(self._of_in(before.owner, before.state), job_id)
+                pipe.zadd(self._of_in(after.owner, after.state), {job_id: after.created})
             return after
 
         # Repeats the attempt when someone else has changed the row in between.
@@ -96,19 +115,37 @@ class RedisJobStore:
             pipe.zrem(self._of(job.owner), job_id)
             for state in STATES:
                 pipe.zrem(self._set(state), job_id)
+                pipe.zrem(self._of_in(job.owner, state), job_id)
             if job.idempotency_key is not None:
                 pipe.hdel(self._keys(job.owner), job.idempotency_key)
             pipe.execute()
 
-    def find(self, states: Collection[str] = STATES, owner: str | None = None, limit: int | None = None) -> list[Job]:
-        if owner is not None:
-            ids = self._redis.zrange(self._of(owner), 0, -1)
-        else:
-            ids = [job_id for state in states for job_id in self._redis.zrange(self._set(state), 0, -1)]
+    def find(
+        self, states: Collection[str] = STATES, owner: str | None = None, until: float | None = None
+    ) -> list[Job]:
+        names = [self._set(state) if owner is None else self._of_in(owner, state) for state in states]
+        last = "+inf" if until is None else repr(until)
+        jobs = self._jobs([job_id for name in names for job_id in self._redis.zrangebyscore(name, "-inf", last)])
+        return sorted((job for job in jobs if job.state in states), key=lambda job: (job.created, job.id))
+
+    def _jobs(self, ids: Sequence[str]) -> list[Job]:
+        """The rows with these ids, without those that are gone by now."""
         rows = self._redis.mget([self._row(job_id) for job_id in ids]) if ids else []
-        jobs = [Job.from_json(row) for row in rows if row is not None]
-        jobs = sorted((job for job in jobs if job.state in states), key=lambda job: job.created)
-        return jobs if limit is None else jobs[len(jobs) - min(limit, len(jobs)) :]
+        return [Job.from_json(row) for row in rows if row is not None]
+
+    def page(self, owner: str, state: str | None, before: Mark | None, limit: int) -> list[Job]:
+        name = self._of(owner) if state is None else self._of_in(owner, state)
+        first = "+inf" if before is None else repr(before[0])
+        ids: list[str] = []
+        seen = 0
+        while len(ids) < limit:
+            # Of equal times the greater id comes first, here as in the mark.
+            rows = self._redis.zrevrangebyscore(name, first, "-inf", seen, limit + 1, withscores=True)
+            ids += [job_id for job_id, created in rows if before is None or (created, job_id) < before]
+            seen += len(rows)
+            if len(rows) <= limit:
+                break
+        return self._jobs(ids[:limit])
 
     def heads(self, state: str) -> dict[str, str]:
         first: dict[str, str] = {}
@@ -116,10 +153,10 @@ class RedisJobStore:
             first.setdefault(job.owner, job.id)
         return first
 
-    def count(self, state: str, owner: str | None = None) -> int:
+    def count(self, state: str | None, owner: str | None = None) -> int:
         if owner is None:
-            return int(self._redis.zcard(self._set(state)))
-        return len(self.find((state,), owner))
+            return sum(int(self._redis.zcard(self._set(one))) for one in (STATES if state is None else (state,)))
+        return int(self._redis.zcard(self._of(owner) if state is None else self._of_in(owner, state)))
 
     def position(self, job: Job) -> int:
         return int(self._redis.zcount(self._set(QUEUED), "-inf", f"({job.created!r}"))

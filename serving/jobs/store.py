@@ -101,6 +101,8 @@ class Job:
 
 
 Change = Callable[[Job], "Job | None"]
+Mark = tuple[float, str]
+"""Where a job stands in lists: time of creation and id."""
 
 
 class JobStore(Protocol):
@@ -128,14 +130,26 @@ class JobStore(Protocol):
     def remove(self, job_id: str) -> None:
         """Forget a job."""
 
-    def find(self, states: Collection[str] = STATES, owner: str | None = None, limit: int | None = None) -> list[Job]:
-        """Jobs by age, oldest first; with `limit` the newest so many of them."""
+    def find(
+        self, states: Collection[str] = STATES, owner: str | None = None, until: float | None = None
+    ) -> list[Job]:
+        """Jobs by age, oldest first; with `until` only those that were made before this time."""
+
+    def page(self, owner: str, state: str | None, before: Mark | None, limit: int) -> list[Job]:
+        """The newest jobs of an owner, newest first.
+
+        Args:
+            owner: whose.
+            state: only those in this state; None: all.
+            before: only those that come after this one in the list.
+            limit: no more than so many.
+        """
 
     def heads(self, state: str) -> dict[str, str]:
         """Owner -> id of its oldest job in a state, by age of these jobs, oldest first."""
 
-    def count(self, state: str, owner: str | None = None) -> int:
-        """How many jobs are in a state."""
+    def count(self, state: str | None, owner: str | None = None) -> int:
+        """How many jobs are in a state (None: in any) and of an owner (None: of anybody)."""
 
     def position(self, job: Job) -> int:
         """How many queued jobs are older than this one."""
@@ -153,6 +167,8 @@ create table if not exists jobs (
     row text not null);
 create unique index if not exists jobs_key on jobs (owner, idempotency_key) where idempotency_key is not null;
 create index if not exists jobs_state on jobs (state, created);
+create index if not exists jobs_owner on jobs (owner, created, id);
+create index if not exists jobs_owner_state on jobs (owner, state, created, id);
 create table if not exists workers (name text primary key, ready integer not null, seen real not null);
 """
 
@@ -231,24 +247,37 @@ class SqliteJobStore:
         with self._transaction() as connection:
             connection.execute("delete from jobs where id = ?", (job_id,))
 
-    def find(self, states: Collection[str] = STATES, owner: str | None = None, limit: int | None = None) -> list[Job]:
-        marks = ", ".join("?" * len(states))
-        rows = self._rows(
-            f"select row from jobs where state in ({marks}) and (? is null or owner = ?) order by created desc limit ?",
-            *states,
-            owner,
-            owner,
-            -1 if limit is None else limit,
-        )
-        return [Job.from_json(row) for (row,) in reversed(rows)]
+    def find(
+        self, states: Collection[str] = STATES, owner: str | None = None, until: float | None = None
+    ) -> list[Job]:
+        where, values = [f"state in ({', '.join('?' * len(states))})"], list(states)
+        for condition, value in (("owner = ?", owner), ("created <= ?", until)):
+            if value is not None:
+                where.append(condition)
+                values.append(value)
+        rows = self._rows(f"select row from jobs where {' and '.join(where)} order by created, id", *values)
+        return [Job.from_json(row) for (row,) in rows]
+
+    def page(self, owner: str, state: str | None, before: Mark | None, limit: int) -> list[Job]:
+        where, values = ["owner = ?"], [owner]
+        if state is not None:
+            where.append("state = ?")
+            values.append(state)
+        if before is not None:
+            where.append("(created, id) < (?, ?)")
+            values += before
+        sql = f"select row from jobs where {' and '.join(where)} order by created desc, id desc limit ?"
+        return [Job.from_json(row) for (row,) in self._rows(sql, *values, limit)]
 
     def heads(self, state: str) -> dict[str, str]:
         sql = "select owner, id, min(created) as first from jobs where state = ? group by owner order by first"
         return {owner: job_id for owner, job_id, _ in self._rows(sql, state)}
 
-    def count(self, state: str, owner: str | None = None) -> int:
-        sql = "select count(*) from jobs where state = ? and (? is null or owner = ?)"
-        return int(self._rows(sql, state, owner, owner)[0][0])
+    def count(self, state: str | None, owner: str | None = None) -> int:
+        given = {name: value for name, value in (("owner", owner), ("state", state)) if value is not None}
+        where = " and ".join(f"{name} = ?" for name in given)
+        sql = "select count(*) from jobs" + (f" where {where}" if where else "")
+        return int(self._rows(sql, *given.values())[0][0])
 
     def position(self, job: Job) -> int:
         sql = "select count(*) from jobs where state = ? and created < ?"
