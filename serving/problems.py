@@ -20,7 +20,8 @@ _API_WORDS = (
     (r"; (?:get it with|put the file there|accept it once with)\b.*", "; whoever runs this server can add it."),
     (r"--list-(voices|engines)", r"GET /v1/\1"),
     (r"--(video|audio)\b", r"\1_file"),
-    (r"--text(?:-file)?\b", "text_input"),
+    (r"--text(?: or --text-file)?\b", "text_input"),
+    (r"--text-file\b", "text_input"),
 )
 """Pattern -> what a client of the API is told instead of what the command line says."""
 
