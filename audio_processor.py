@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
+import soundfile
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
@@ -24,6 +27,7 @@ from utils.media import (
 SAMPLE_RATE = 16000
 """Hz; what the speech encoder expects."""
 
+_MIX_RATE = 48000  # Hz, of sounds that are mixed
 # Below this level a recording holds no speech; making it louder would only bring up noise.
 _SILENCE_DBFS = -70.0
 # Of the power that channels without anything in common would leave; less means that they cancel each other.
@@ -116,6 +120,71 @@ def load_audio_noted(
     if _level(samples, sample_rate, above=1.0) < _SILENCE_DBFS:
         notes.append(f"The sound of {path.name} is silent throughout: the mouth stays at rest.")
     return samples, tuple(notes)
+
+
+def write_mix(
+    voice: Path, under: Path, level_db: float, seconds: float, target: Path, limits: MediaLimits | None = None
+) -> None:
+    """Write a voice with another sound under it as WAV, stereo at 48 kHz.
+
+    Args:
+        voice: the file that is heard as it is.
+        under: the file under it; it begins again as often as needed.
+        level_db: of that, dB.
+        seconds: length of the result.
+        target: the file to write.
+        limits: what is too big; None for the defaults.
+
+    Raises:
+        InputError: as `load_audio`.
+    """
+    limits, gain = limits or MediaLimits(), np.float32(10 ** (level_db / 20))
+    left = round(seconds * _MIX_RATE)
+    pairs = zip_longest(_seconds(voice, limits), _again(under, limits), fillvalue=np.zeros((0, 2), np.float32))
+    with soundfile.SoundFile(target, "w", _MIX_RATE, 2, "PCM_16") as file:
+        for above, below in pairs:
+            mixed = np.zeros((min(left, _MIX_RATE), 2), np.float32)
+            for part, weight in ((above[: len(mixed)], np.float32(1)), (below[: len(mixed)], gain)):
+                mixed[: len(part)] += weight * part
+            file.write(np.clip(mixed, -1, 1))
+            left -= len(mixed)
+            if left <= 0:
+                return
+
+
+def _again(path: Path, limits: MediaLimits) -> Iterator[np.ndarray]:
+    """A sound again and again without an end, in seconds; where it begins anew it is faded."""
+    fade = np.linspace(0, 1, _MIX_RATE // 20, dtype=np.float32)[:, None]
+    rest, first = np.zeros((0, 2), np.float32), True
+    while True:
+        for second in _seconds(path, limits):
+            last = len(second) < _MIX_RATE
+            if not first or last:
+                size = min(len(fade), len(second))
+                second = second.copy()
+                second[:size] *= 1 if first else fade[:size]
+                second[len(second) - size :] *= fade[::-1][len(fade) - size :] if last else 1
+            first = last
+            rest = np.concatenate([rest, second])
+            if len(rest) >= _MIX_RATE:
+                yield rest[:_MIX_RATE]
+                rest = rest[_MIX_RATE:]
+
+
+def _seconds(path: Path, limits: MediaLimits) -> Iterator[np.ndarray]:
+    """A sound in stereo (48000, 2) at 48 kHz, second by second; the last one is shorter, and may be empty."""
+    rest: list[np.ndarray] = []
+    with open_media(path, limits) as container:
+        stream = _audio_stream(container, path)
+        layout = "mono" if stream.channels == 1 else "stereo"  # FFmpeg would make the two of one softer
+        for frame in aligned_sound(container, stream, _MIX_RATE, "flt", layout, limits.max_duration_s):
+            channels = _in_range(frame.to_ndarray().reshape(frame.samples, -1))
+            rest.append(np.broadcast_to(channels, (len(channels), 2)))
+            while sum(map(len, rest)) >= _MIX_RATE:
+                joined = np.concatenate(rest)
+                yield joined[:_MIX_RATE]
+                rest = [joined[_MIX_RATE:]]
+    yield np.concatenate(rest) if rest else np.zeros((0, 2), np.float32)
 
 
 def _mixed(

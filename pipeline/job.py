@@ -23,11 +23,12 @@ from faces.usable import AFTER_SPEECH, COVERED, in_words
 from language_processor import Utterance
 from pipeline.adaptation import AdaptationReport
 from pipeline.drawing import DrawingSettings, Drawn, draw_mouths, pasted, render_mouths
+from pipeline.old_sound import OldSound
 from pipeline.options import Options, media_limits
 from pipeline.preview import Preview, PreviewWriter
 from pipeline.seeing import Seeing
 from utils.config import Config
-from utils.helpers import InputError, torch_threads
+from utils.helpers import InputError, temporary_folder, torch_threads
 from utils.pictures import ArrayPicture
 from utils.stages import Stages, in_background
 from video_processor import Frame, Patch, VideoInfo, VideoWriter, fitted_frames, probe_video
@@ -138,7 +139,26 @@ class Job:
         def tick() -> None:
             progress(counts.total(), total)
 
-        stages = Stages(
+        stages = self._stages(tick)
+        old = OldSound.parse(self._options.keep_audio)
+        with temporary_folder() as folder:
+            audio = in_background(
+                lambda: old.heard(self._info, said.audio, self._speech_end, folder, self._limits), tick
+            )
+            encoding = self._write(stages, audio, output, counts, tick)
+        generated = counts.pop(None, 0)
+        return Summary(
+            output=output,
+            frames=generated + sum(counts.values()),
+            generated=generated,
+            passed_through=dict(counts),
+            seconds=time.perf_counter() - started,
+            stages={**stages.seconds, "encode": encoding},
+            notes=self._notes,
+        )
+
+    def _stages(self, tick: Callable[[], None]) -> Stages:
+        return Stages(
             {
                 "decode": self._decode,
                 "faces": self._faces,
@@ -150,17 +170,6 @@ class Job:
                 _QUEUE_BYTES, self._config.inference.queue_windows * self._engine.facts.window
             ),
             while_waiting=tick,
-        )
-        encoding = self._write(stages, said.audio, output, counts, tick)
-        generated = counts.pop(None, 0)
-        return Summary(
-            output=output,
-            frames=generated + sum(counts.values()),
-            generated=generated,
-            passed_through=dict(counts),
-            seconds=time.perf_counter() - started,
-            stages={**stages.seconds, "encode": encoding},
-            notes=self._notes,
         )
 
     def _write(
@@ -206,6 +215,7 @@ class Job:
             tags=SYNTHETIC_MARK,
             fast=self._options.fast,
             backdrop=self._backdrop,
+            copy_from=None if self._info.is_image else self._info.path,
         )
 
     def _pace(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import engines
 from audio_processor import probe_audio
 from faces.choice import FaceChoice
+from pipeline.old_sound import OldSound
 from utils.config import MediaLimits as MediaConfig
 from utils.helpers import InputError
 from video_processor import CODECS, COLOUR_PATTERN, Backdrop, MediaLimits, Size, VideoWriter, probe_video
@@ -60,6 +61,8 @@ class Options:
             a picture's name. None: it stays so where the file can hold that, else white.
         size: of the result: its longest side, or as 1280x720 (fitted in, with bars), px. None: that of the video; large
             still pictures are made smaller.
+        keep_audio: what becomes of the video's own sound: none, original (it alone is heard) or mix:-12dB (under the
+            speech, so loud).
         adapt: seconds in which the model may first learn from the video with its own sound; 0 = not at all.
     """
 
@@ -77,6 +80,7 @@ class Options:
     engine: str | None = None
     background: str | None = None
     size: str | None = None
+    keep_audio: str = "none"
 
     @property
     def suffix(self) -> str:
@@ -104,6 +108,7 @@ class Options:
             engines.check_name(self.engine)
         self.backdrop()
         self.picture_size()
+        OldSound.parse(self.keep_audio)
 
     def picture_size(self, stills_to: int = 0) -> Size:
         """The size to which pictures are brought, `stills_to`: the longest side of a still one, px; 0: as it is."""
@@ -139,6 +144,7 @@ def check_inputs(video: Path, audio: Path | None, output: Path, options: Options
         if path.is_file() and path.stat().st_size > media.max_file_gb * 1e9:
             raise InputError(f"The file {path} is larger than {media.max_file_gb:g} GB; give a smaller one.")
     info = probe_video(video, media_limits(media), options.picture_size())
+    OldSound.parse(options.keep_audio).check(info)
     if audio is not None:
         probe_audio(audio, media_limits(media))
     check_output(output, inputs)

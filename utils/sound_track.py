@@ -62,9 +62,13 @@ class SoundTrack:
             self.close()
             raise InputError(f"The file {source} has no sound stream; give a file with speech in it.")
         if _can_copy(stream, suffix):
-            self._packets = self._copied(stream, output.add_stream_from_template(stream))
+            target = output.add_stream_from_template(stream)
+            self._packets = self._copied(stream, target)
         else:
-            self._packets = self._encoded(stream, _add_encoder(output, stream, suffix))
+            target = _add_encoder(output, stream, suffix)
+            self._packets = self._encoded(stream, target)
+        if (language := stream.metadata.get("language", "und")) != "und":
+            target.metadata["language"] = language
         self._next: tuple[float, av.Packet] | None = None
         self._started = False
 

@@ -31,6 +31,7 @@ from video.encoders import (
     writable_format,
     written_size,
 )
+from video.extras import Extras
 from video.tone import from_ordinary
 from video.transparency import Backdrop, flattened, has_alpha, without_hidden
 from video.types import Frame, VideoInfo
@@ -59,6 +60,8 @@ class VideoWriter:
         fast: encode faster into a larger file of the same quality.
         backdrop: what stands behind a picture that can be seen through. None: it stays so where file and codec can
             hold that (VP9 in .webm, ProRes 4444 in .mov, FFV1), else white.
+        copy_from: video whose title and the like, chapters, subtitles and timecode go into the output; a comment in
+            `tags` is put below its own. None: nothing.
 
     Attributes:
         notes: sentences about what of the source is not, or not simply, kept.
@@ -79,6 +82,7 @@ class VideoWriter:
         tags: Mapping[str, str] | None = None,
         fast: bool = False,
         backdrop: Backdrop | None = None,
+        copy_from: str | os.PathLike[str] | None = None,
     ):
         self.path = Path(path)
         self._info = info
@@ -89,6 +93,8 @@ class VideoWriter:
         self._audio_from = audio_from
         self._audio_duration = audio_duration
         self._tags = dict(tags or {})
+        self._copy_from = copy_from
+        self._extras: Extras | None = None
         self.notes = what_changes(info, self._encoding, self._backdrop.name)
         self._opened = ExitStack()
         self._pix_fmt = writable_format(info, self._encoding)
@@ -106,6 +112,10 @@ class VideoWriter:
             self._output.metadata.update(self._tags)
             self._stream = self._add_stream()
             self._sound = None
+            if self._copy_from is not None:
+                self._extras = Extras(self._output, self._stream, Path(self._copy_from), suffix, self._tags)
+                stack.callback(self._extras.close)
+                self.notes += self._extras.notes
             if self._audio_from is not None:
                 source = Path(self._audio_from)
                 self._sound = SoundTrack(self._output, source, suffix, self._audio_duration)
@@ -141,6 +151,8 @@ class VideoWriter:
             self._output.mux(self._stream.encode(raw))
             if self._sound is not None:
                 self._sound.write_until(frame.time)
+            if self._extras is not None:
+                self._extras.write_until(frame.time)
         return raw
 
     @contextmanager

@@ -288,6 +288,13 @@ def _add_choices(parser: argparse.ArgumentParser, defaults: InferenceConfig) -> 
         "cut the sound (default: bounce)",
     )
     choices.add_argument(
+        "--keep-audio",
+        default="none",
+        metavar="WHAT",
+        help="what becomes of the video's own sound: none, original (it alone is heard, the speech only moves the "
+        "mouth) or mix:-12dB (under the speech, so loud) (default: none)",
+    )
+    choices.add_argument(
         "--rest",
         choices=RESTS,
         default="still",
@@ -408,5 +415,5 @@ def _options(arguments: argparse.Namespace, config: Config) -> Options:
     chosen = {name: getattr(config.inference, name) if value is None else value for name, value in given.items()}
     chosen |= {"steps": arguments.steps, "guidance": arguments.guidance, "fast": arguments.fast}
     chosen["adapt"] = 0.0 if arguments.adapt is None else parse_seconds(arguments.adapt)
-    plain = ("fit", "rest", "face", "codec", "background", "size")
+    plain = ("fit", "rest", "face", "codec", "background", "size", "keep_audio")
     return Options(**chosen, **{name: getattr(arguments, name) for name in plain})
