@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from diffusers import AutoencoderKL
 from torch import nn
 
 from engines.catalogue import ENTRIES, Shelf
@@ -23,17 +24,37 @@ def weight_files(name: str, folder: Path) -> dict[str, Path]:
     return {file.role: found for file in ENTRIES[name].files if (found := shelf.find(name, file))}
 
 
-def placed(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network on its device, in the format and memory order that it computes fastest in."""
+def placed(network: nn.Module, device: torch.device, compiled: bool = False) -> nn.Module:
+    """The network on its device, in the format and memory order that it computes fastest in.
+
+    Args:
+        network: for evaluation.
+        device: where it is to compute.
+        compiled: on a GPU, let PyTorch compile it at its first pass.
+    """
     # Not the network's own `to`: diffusers' warns about a list that is empty.
     moved = nn.Module.to(network, device, fast_dtype(device) if device.type == "cuda" else torch.float32)
     if device.type == "cuda":
-        return moved.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+        moved = moved.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+        return let_compile(moved) if compiled else moved
     for layer in moved.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             # On a CPU one pass may take minutes; a run is to end within a second all the same.
             layer.register_forward_pre_hook(_may_stop)
     return moved.eval().requires_grad_(False)
+
+
+def let_compile(network: nn.Module, backend: str = "inductor") -> nn.Module:
+    """The same network, compiled when it is first asked; of an autoencoder both halves, which are asked by themselves.
+
+    Args:
+        network: its tensors and their names stay as they are.
+        backend: one of PyTorch's.
+    """
+    halves = [network.encoder, network.decoder] if isinstance(network, AutoencoderKL) else [network]
+    for half in halves:
+        half.compile(backend=backend)
+    return network
 
 
 def _may_stop(_: nn.Module, __: tuple[object, ...]) -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from engines.hearing import load_whisper, make_whisper
+from engines.public import let_compile
 from engines.published import fill, read_tensors
 from engines.vae import decode, encode, load_vae, make_vae
 from tests.published import Golden, by_rule, distance, key_list, needs_published, needs_time, rule_state
@@ -135,6 +136,18 @@ def test_tensors_that_do_not_fit_are_named(change, said: str, tmp_path: Path) ->
     change(state)
     with pytest.raises(InputError, match=said):
         fill(small, state, tmp_path / "weights.pth")
+
+
+@torch.inference_mode()
+def test_compiled_networks_draw_the_same() -> None:
+    """PyTorch's compiler takes them in whole (here without a backend that needs a C++ compiler or a GPU)."""
+    from torch._dynamo.utils import counters
+
+    vae, latents = make_vae((32,)).eval(), torch.ones(1, 4, 8, 8)
+    plain, names = vae.decode(latents).sample, list(vae.state_dict())
+    counters.clear()
+    assert torch.equal(let_compile(vae, "eager").decode(latents).sample, plain)
+    assert counters["frames"]["ok"] >= 1 and not counters["graph_break"] and list(vae.state_dict()) == names
 
 
 @needs_published

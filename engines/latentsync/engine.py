@@ -100,7 +100,8 @@ class LatentSync(Engine):
         if device.type == "cuda" and cls.side >= _TILED_FROM:
             vae.enable_tiling()
         mask = torch.from_numpy(faces.keep_mask(cls.side)).to(device)
-        sampler = Sampler(placed(unet, device), placed(vae, device), mask)
+        compiled = config.inference.compile
+        sampler = Sampler(placed(unet, device, compiled), placed(vae, device, compiled), mask)
         return cls(sampler, load_whisper(files["speech encoder"]).to(device), device)
 
     def hear(self, samples: np.ndarray, phonemes: Sequence[Phoneme] = ()) -> WhisperStates:

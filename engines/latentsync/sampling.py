@@ -79,7 +79,7 @@ class Sampler:
         ddim.set_timesteps(steps)
         for step in ddim.timesteps:
             stop_point()
-            drift = self._noise(latents, conditions, audio, int(step), guidance)
+            drift = self._noise(latents, conditions, audio, step, guidance)
             latents = ddim.step(drift, int(step), latents).prev_sample
         return latents[0].transpose(0, 1)
 
@@ -105,7 +105,7 @@ class Sampler:
         )
 
     def _noise(
-        self, latents: torch.Tensor, conditions: torch.Tensor, audio: torch.Tensor, step: int, guidance: float
+        self, latents: torch.Tensor, conditions: torch.Tensor, audio: torch.Tensor, step: torch.Tensor, guidance: float
     ) -> torch.Tensor:
         dtype = next(self.unet.parameters()).dtype
         stacked = torch.cat([latents, conditions], dim=1).expand(len(audio), -1, -1, -1, -1)

@@ -67,7 +67,8 @@ class MuseTalk(Engine):
         """See `Engine.load`."""
         files = weight_files(NAME, weights)
         unet, vae = load_unet(files["network"]), load_vae(files["autoencoder"])
-        networks = Painter(placed(unet, device), placed(vae, device))
+        compiled = config.inference.compile
+        networks = Painter(placed(unet, device, compiled), placed(vae, device, compiled))
         return cls(networks, load_whisper(files["speech encoder"]).to(device), device)
 
     def hear(self, samples: np.ndarray, phonemes: Sequence[Phoneme] = ()) -> WhisperStates:

@@ -72,7 +72,7 @@ class Wav2LipEngine(Engine):
                 f"The weights {path} are of a network for {network.side} px, not for {cls.side}; choose another of "
                 "the engines wav2lip, wav2lip-256 and wav2lip-384."
             )
-        return cls(placed(network, device), device)
+        return cls(placed(network, device, config.inference.compile), device)
 
     def hear(self, samples: np.ndarray, phonemes: Sequence[Phoneme] = ()) -> MelTrack:
         """See `Engine.hear`."""
