@@ -342,7 +342,7 @@ def test_settings_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 
 def test_a_row_is_the_same_after_being_stored(service: JobService) -> None:
     job = submit(service)
-    changed = replace(job, error="Ünïcode 中文", summary={"a": [1, {"b": None}]}, webhook_due=1.5)
+    changed = replace(job, error="Ünïcode 中文", summary={"a": [1, {"b": None}]}, base_url="http://x")
     service.store.change(job.id, lambda _: changed)
     assert service.store.get(job.id) == changed
     assert service.store.change(job.id, lambda _: None) is None

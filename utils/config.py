@@ -229,6 +229,7 @@ class ServiceConfig(Section):
     allowed_hosts: tuple[str, ...]
     allowed_origins: tuple[str, ...]
     trusted_proxies: tuple[str, ...]
+    public_url: str | None = Field(pattern=r"^https?://[^/?#]+/?$")
     webhook_origins: tuple[str, ...]
     webhook_attempts: PositiveInt
     webhook_to_private: bool

@@ -15,6 +15,7 @@ from serving.http.security import ApiKeys
 from serving.jobs.jobs import LOCAL_OWNER, JobService
 from serving.jobs.store import QUEUED, Job
 from serving.jobs.views import JobView, job_view
+from serving.jobs.webhooks import secret_name
 from serving.problems import Problem, no_such_job
 
 
@@ -64,15 +65,18 @@ Context = Annotated[Parts, Depends(_parts)]
 _BEARER = HTTPBearer(auto_error=False, description="an API key, where keys are in use")
 
 
-def _owner(context: Context, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> str:
-    """Whose jobs the request is about."""
-    keys = context.access.keys
+def _owner(
+    request: Request, context: Context, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
+) -> str:
+    """Whose jobs the request is about; the request's state notes whose secret signs what is told about them."""
+    keys, request.state.secret_of = context.access.keys, None
     if keys is None:
         return LOCAL_OWNER
     owner = None if given is None else keys.owner(given.credentials)
     if owner is None:
         detail = "This server wants an API key: send the header Authorization: Bearer KEY."
         raise Problem(401, "no-key", detail, {"WWW-Authenticate": "Bearer"})
+    request.state.secret_of = secret_name(owner, keys.hash_of(owner) or "")
     return owner
 
 

@@ -75,7 +75,7 @@ class JobForm(create_model("OptionFields", **_option_fields())):
     reference: str | None = Field(
         None, max_length=200, description="your own name for the job, told back with it", examples=["order-4711"]
     )
-    webhook_url: str | None = Field(None, max_length=2000, description="called when the job is finished, if allowed")
+    webhook_url: str | None = Field(None, max_length=2000, description="called when the job has ended, if allowed")
 
     def options(self, defaults: InferenceConfig) -> Options:
         """What the pipeline is told; what is left open comes from the configuration.

@@ -36,6 +36,20 @@ class Taken(NamedTuple):
     again: bool
 
 
+class Caller(NamedTuple):
+    """What is known of a client besides its form and whose jobs it makes.
+
+    Attributes:
+        expected: the language of a text that does not tell its own.
+        base_url: address under which it reached this service.
+        secret_of: whose secret signs what is told about its job, see `serving.jobs.webhooks.secrets_of`.
+    """
+
+    expected: str | None = None
+    base_url: str | None = None
+    secret_of: str | None = None
+
+
 class Intake:
     """Takes jobs in.
 
@@ -73,33 +87,31 @@ class Intake:
         check_space = partial(self._service.check_space, owner)
         with tempfile.TemporaryDirectory(dir=config.data_dir / INCOMING, ignore_cleanup_errors=True) as folder:
             form = await receive_form(request, Path(folder), FILES, config, check_space)
-            expected = preferred_language(request.headers.get("accept-language"))
-            return await to_thread.run_sync(self._take, form, owner, key, expected)
+            caller = Caller(
+                preferred_language(request.headers.get("accept-language")),
+                f"{request.url.scheme}://{request.url.netloc}",
+                request.state.secret_of,
+            )
+            return await to_thread.run_sync(self._take, form, owner, key, caller)
 
-    def _take(self, form: Form, owner: str, key: str | None, expected: str | None) -> Taken:
+    def _take(self, form: Form, owner: str, key: str | None, caller: Caller) -> Taken:
         """Submit the job, unless the same request has made it already."""
         if key is None:
-            return Taken(self.submit(form, owner, expected=expected), again=False)
+            return Taken(self.submit(form, owner, caller), again=False)
         fingerprint = fingerprint_of(form)
         known = self._service.known(owner, key, fingerprint)
         if known is not None:
             return Taken(known, again=True)
-        return Taken(self.submit(form, owner, (key, fingerprint), expected), again=False)
+        return Taken(self.submit(form, owner, caller, (key, fingerprint)), again=False)
 
-    def submit(
-        self,
-        form: Form,
-        owner: str,
-        idempotency: tuple[str, str] | None = None,
-        expected: str | None = None,
-    ) -> Job:
+    def submit(self, form: Form, owner: str, caller: Caller, idempotency: tuple[str, str] | None = None) -> Job:
         """Check a form and submit the job. The files are moved away.
 
         Args:
             form: fields and files.
             owner: whose job it is.
+            caller: what else is known of the client.
             idempotency: key and fingerprint of the request; a second job with both the same is the first one.
-            expected: the language of a text that does not tell its own.
 
         Raises:
             Problem: the form cannot be used, or there is no room.
@@ -109,7 +121,7 @@ class Intake:
         try:
             options = fields.options(self.defaults)
             self._check(fields, video, audio, options)
-            speech = self._speech(fields, expected)
+            speech = self._speech(fields, caller.expected)
         except InputError as error:
             raise bad_input(in_api_terms(_without_paths(str(error), form)), error.code) from error
         return self._service.submit(
@@ -120,6 +132,8 @@ class Intake:
                 idempotency_key=idempotency and idempotency[0],
                 fingerprint=idempotency and idempotency[1],
                 webhook=fields.webhook_url,
+                base_url=caller.base_url,
+                secret_of=caller.secret_of,
                 reference=fields.reference,
             )
         )

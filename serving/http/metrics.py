@@ -31,8 +31,11 @@ class _Jobs:
         ready = list(self._service.store.workers().values())
         for label, value in (("true", True), ("false", False)):
             workers.add_metric([label], ready.count(value))
+        waiting = self._service.store.outbox.count()
+        webhooks = GaugeMetricFamily("lipsync_webhooks_waiting", "webhooks that have not arrived yet", waiting)
         free = shutil.disk_usage(self._service.config.data_dir).free
-        yield from (jobs, workers, GaugeMetricFamily("lipsync_disk_free_bytes", "free space of the data folder", free))
+        yield from (jobs, workers, webhooks)
+        yield GaugeMetricFamily("lipsync_disk_free_bytes", "free space of the data folder", free)
 
 
 class Metrics:

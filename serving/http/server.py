@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import logging
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from serving.jobs.setup import (
     read_settings,
     start_logging,
 )
+from serving.jobs.webhooks import secret_name, secrets_of
 from utils.config import load_config
 from utils.helpers import InputError
 
@@ -48,6 +50,9 @@ def main(argv: Sequence[str]) -> int:
         settings = read_settings(arguments)
         if arguments.new_key is not None:
             print(new_key(settings.keys_file, arguments.new_key))
+            return 0
+        if arguments.webhook_secret is not None:
+            print(webhook_secret(settings, arguments.webhook_secret))
             return 0
         access = read_access(arguments, settings)
         service, _ = open_service(settings)
@@ -83,10 +88,26 @@ def build_parser(mode: str, description: str, port: int) -> argparse.ArgumentPar
         "--insecure", action="store_true", help="let everybody in, also when others can reach this address"
     )
     server.add_argument("--new-key", metavar="NAME", help="make an API key, print it once, and end")
+    if mode == "api":
+        server.add_argument(
+            "--webhook-secret", metavar="NAME", help="print the secret that signs the webhooks of an API key, and end"
+        )
     server.add_argument(
         "--no-worker", dest="worker", action="store_false", help="run no jobs here; start --mode worker elsewhere"
     )
     return parser
+
+
+def webhook_secret(settings: Settings, name: str) -> str:
+    """The secret that signs what is told about the jobs of an API key, as receivers write it.
+
+    Raises:
+        InputError: there is no such key, or no secret in the environment.
+    """
+    key_hash = ApiKeys(settings.keys_file).hash_of(name)
+    if key_hash is None:
+        raise InputError(f"There is no API key with the name '{name}'; make one with --new-key {name}.")
+    return "whsec_" + base64.b64encode(secrets_of(secret_name(name, key_hash))[0]).decode()
 
 
 def read_access(arguments: argparse.Namespace, settings: Settings) -> Access:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.jobs.limits import LOCAL_OWNER, check_queue, check_quota, has_disk
+from serving.jobs.outbox import Delivery
 from serving.jobs.queues import Queue
 from serving.jobs.storage import JobFiles
 from serving.jobs.store import (
@@ -33,6 +34,7 @@ from serving.jobs.store import (
     JobStore,
     Mark,
 )
+from serving.jobs.telling import told
 from serving.problems import disk_full, no_such_job, other_request
 from utils.config import ServiceConfig
 
@@ -54,7 +56,9 @@ class Submission:
         owner: name of the API key.
         idempotency_key: the same one gives the same job, until that is cancelled, deleted or expired.
         fingerprint: of what the client sent with the key; another one under the same key is refused.
-        webhook: where to tell that the job is finished.
+        webhook: where to tell that the job has ended.
+        base_url: address under which the client reached this service.
+        secret_of: whose secret signs what is told, see `serving.jobs.webhooks.secrets_of`.
         reference: the client's own name for the job.
     """
 
@@ -64,6 +68,8 @@ class Submission:
     idempotency_key: str | None = None
     fingerprint: str | None = None
     webhook: str | None = None
+    base_url: str | None = None
+    secret_of: str | None = None
     reference: str | None = None
 
 
@@ -146,6 +152,8 @@ class JobService:
             idempotency_key=submission.idempotency_key,
             fingerprint=submission.fingerprint,
             webhook=submission.webhook,
+            base_url=submission.base_url,
+            secret_of=submission.secret_of,
             reference=submission.reference,
         )
         try:
@@ -196,7 +204,7 @@ class JobService:
             Problem: 404.
         """
         self.get(job_id, owner)
-        if self.store.change(job_id, self._cancelled) is None:
+        if self.store.change(job_id, self._cancelled, self._told) is None:
             self.store.remove(job_id)
         self.files.remove(job_id)
         _LOG.info("job cancelled", extra={"job": job_id})
@@ -343,12 +351,13 @@ class JobService:
         def if_mine(now: Job) -> Job | None:
             return change(now) if now.state == RUNNING and now.attempt == job.attempt else None
 
-        return self.store.change(job.id, if_mine)
+        return self.store.change(job.id, if_mine, self._told)
+
+    def _told(self, before: Job, after: Job) -> Delivery | None:
+        return told(before, after, self.config.public_url, self.config.keep_h)
 
     def _ended(self, job: Job, state: str) -> Job:
-        now = self._clock()
-        due = now if job.webhook else None
-        return replace(job, state=state, finished=now, lease=0.0, preview=None, webhook_due=due)
+        return replace(job, state=state, finished=self._clock(), lease=0.0, preview=None)
 
     # ---- housekeeping, by every worker ----
 

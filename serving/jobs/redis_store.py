@@ -7,7 +7,8 @@ from typing import Any
 
 import redis
 
-from serving.jobs.store import QUEUED, STATES, Change, Job, Mark
+from serving.jobs.redis_outbox import RedisOutbox
+from serving.jobs.store import QUEUED, STATES, Change, Job, Mark, Tell
 
 _WORKER_SILENT_S = 10.0
 _TIMEOUT_S = 10.0  # for one answer of Redis
@@ -28,6 +29,7 @@ class RedisJobStore:
 
     def __init__(self, url: str):
         self._redis = redis.Redis.from_url(url, decode_responses=True, socket_timeout=_TIMEOUT_S)
+        self.outbox = RedisOutbox(self._redis)
 
     def prepare(self) -> None:
         """Sort the rows of earlier versions as this one looks for them."""
@@ -85,7 +87,7 @@ class RedisJobStore:
         job_id = self._redis.hget(self._keys(owner), idempotency_key)
         return None if job_id is None else self.get(job_id)
 
-    def change(self, job_id: str, change: Change) -> Job | None:
+    def change(self, job_id: str, change: Change, tell: Tell | None = None) -> Job | None:
         def attempt(pipe: Any) -> Job | None:
             row = pipe.get(self._row(job_id))
             before = None if row is None else Job.from_json(row)
@@ -101,6 +103,8 @@ class RedisJobStore:
                 pipe.zadd(self._set(after.state), {job_id: after.created})
                 pipe.zrem(self._of_in(before.owner, before.state), job_id)
                 pipe.zadd(self._of_in(after.owner, after.state), {job_id: after.created})
+            if tell is not None and (delivery := tell(before, after)) is not None:
+                self.outbox.put(pipe, delivery)
             return after
 
         # Repeats the attempt when someone else has changed the row in between.
@@ -120,9 +124,7 @@ class RedisJobStore:
                 pipe.hdel(self._keys(job.owner), job.idempotency_key)
             pipe.execute()
 
-    def find(
-        self, states: Collection[str] = STATES, owner: str | None = None, until: float | None = None
-    ) -> list[Job]:
+    def find(self, states: Collection[str] = STATES, owner: str | None = None, until: float | None = None) -> list[Job]:
         names = [self._set(state) if owner is None else self._of_in(owner, state) for state in states]
         last = "+inf" if until is None else repr(until)
         jobs = self._jobs([job_id for name in names for job_id in self._redis.zrangebyscore(name, "-inf", last)])

@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from serving.jobs.outbox import Delivery, Outbox, SqliteOutbox
+
 QUEUED, RUNNING, DONE, FAILED, CANCELLED, EXPIRED = "queued", "running", "done", "failed", "cancelled", "expired"
 STATES = (QUEUED, RUNNING, DONE, FAILED, CANCELLED, EXPIRED)
 ACTIVE = (QUEUED, RUNNING)
@@ -55,9 +57,9 @@ class Job:
         preview: name of the first seconds in its folder, while it runs.
         preview_size: bytes.
         summary: what the run did.
-        webhook: where to tell that it is finished.
-        webhook_due: when to tell (again), None if there is nothing to tell.
-        webhook_tries: how often that was tried.
+        webhook: where to tell that it has ended.
+        base_url: address under which its client reached this service.
+        secret_of: whose secret signs what is told, see `serving.jobs.webhooks.secrets_of`.
     """
 
     id: str
@@ -87,8 +89,8 @@ class Job:
     preview_size: int | None = None
     summary: dict[str, Any] = field(default_factory=dict)
     webhook: str | None = None
-    webhook_due: float | None = None
-    webhook_tries: int = 0
+    base_url: str | None = None
+    secret_of: str | None = None
 
     def to_json(self) -> str:
         """The whole row as text."""
@@ -96,13 +98,16 @@ class Job:
 
     @staticmethod
     def from_json(text: str | bytes) -> Job:
-        """Undo `to_json`."""
-        return Job(**json.loads(text))
+        """Undo `to_json`; what only earlier versions knew is left out."""
+        known = Job.__dataclass_fields__
+        return Job(**{name: value for name, value in json.loads(text).items() if name in known})
 
 
 Change = Callable[[Job], "Job | None"]
 Mark = tuple[float, str]
 """Where a job stands in lists: time of creation and id."""
+Tell = Callable[[Job, Job], "Delivery | None"]
+"""What is to be told about a change of a row: before, after -> message, None for nothing."""
 
 
 class JobStore(Protocol):
@@ -110,9 +115,11 @@ class JobStore(Protocol):
 
     Attributes:
         faults: what its methods raise when they cannot reach the rows.
+        outbox: messages to other programs.
     """
 
     faults: tuple[type[Exception], ...]
+    outbox: Outbox
 
     def add(self, job: Job) -> Job:
         """Store a new job; if its owner already has one with its idempotency key, return that one instead."""
@@ -123,16 +130,14 @@ class JobStore(Protocol):
     def find_key(self, owner: str, idempotency_key: str) -> Job | None:
         """The owner's job with this idempotency key, None if there is none."""
 
-    def change(self, job_id: str, change: Change) -> Job | None:
-        """Replace a row by `change(row)`, atomically. None, and nothing is changed, if there is no such row or
-        `change` returns None. `change` may be called more than once."""
+    def change(self, job_id: str, change: Change, tell: Tell | None = None) -> Job | None:
+        """Replace a row by `change(row)`, atomically, and put what `tell(row, changed)` makes into the outbox. None,
+        and nothing is changed, if there is no such row or `change` returns None. Both may be called more than once."""
 
     def remove(self, job_id: str) -> None:
         """Forget a job."""
 
-    def find(
-        self, states: Collection[str] = STATES, owner: str | None = None, until: float | None = None
-    ) -> list[Job]:
+    def find(self, states: Collection[str] = STATES, owner: str | None = None, until: float | None = None) -> list[Job]:
         """Jobs by age, oldest first; with `until` only those that were made before this time."""
 
     def page(self, owner: str, state: str | None, before: Mark | None, limit: int) -> list[Job]:
@@ -187,7 +192,8 @@ class SqliteJobStore:
         self._local = threading.local()
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._connection() as connection:
-            connection.executescript(_SCHEMA)
+            connection.executescript(_SCHEMA + SqliteOutbox.SCHEMA)
+        self.outbox = SqliteOutbox(self._transaction, self._rows)
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
@@ -232,24 +238,25 @@ class SqliteJobStore:
         rows = self._rows("select row from jobs where owner = ? and idempotency_key = ?", owner, idempotency_key)
         return Job.from_json(rows[0][0]) if rows else None
 
-    def change(self, job_id: str, change: Change) -> Job | None:
+    def change(self, job_id: str, change: Change, tell: Tell | None = None) -> Job | None:
         with self._transaction() as connection:
             row = connection.execute("select row from jobs where id = ?", (job_id,)).fetchone()
-            changed = change(Job.from_json(row[0])) if row else None
+            before = Job.from_json(row[0]) if row else None
+            changed = change(before) if before else None
             if changed is not None:
                 connection.execute(
                     "update jobs set state = ?, idempotency_key = ?, row = ? where id = ?",
                     (changed.state, changed.idempotency_key, changed.to_json(), job_id),
                 )
+                if tell is not None and (delivery := tell(before, changed)) is not None:
+                    self.outbox.put(connection, delivery)
         return changed
 
     def remove(self, job_id: str) -> None:
         with self._transaction() as connection:
             connection.execute("delete from jobs where id = ?", (job_id,))
 
-    def find(
-        self, states: Collection[str] = STATES, owner: str | None = None, until: float | None = None
-    ) -> list[Job]:
+    def find(self, states: Collection[str] = STATES, owner: str | None = None, until: float | None = None) -> list[Job]:
         where, values = [f"state in ({', '.join('?' * len(states))})"], list(states)
         for condition, value in (("owner = ?", owner), ("created <= ?", until)):
             if value is not None:

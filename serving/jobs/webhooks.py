@@ -1,8 +1,8 @@
-"""Tells other programs that a job is finished, signed as https://www.standardwebhooks.com describes.
+"""Tells other programs that a job has ended, signed as https://www.standardwebhooks.com describes.
 
 Only origins that the configuration lists are ever called, no redirect is followed, and a listed name that leads into a
-private network is not called either: so nobody can make the server call something inside its own network. Deliveries
-are part of the job's row: they survive a restart and are tried again.
+private network is not called either: so nobody can make the server call something inside its own network. Messages wait
+in an outbox (`serving/jobs/outbox.py`) until they have arrived: they survive a restart and are tried again, over hours.
 """
 
 from __future__ import annotations
@@ -13,44 +13,79 @@ import hmac
 import http.client
 import logging
 import os
+import random
+import socket
 import ssl
+import threading
 import time
-from collections.abc import Collection
-from contextlib import closing
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from urllib.parse import urlsplit
 
 from serving.jobs.jobs import JobService
-from serving.jobs.store import DONE, FAILED, Job
-from serving.jobs.views import job_view
-from serving.outgoing import TIMEOUT_S, ascii_url, is_listed, open_socket
+from serving.jobs.outbox import Delivery
+from serving.outgoing import TIMEOUT_S, is_listed, open_socket
 from serving.problems import Problem
 from utils.helpers import InputError
 
 SECRET = "LIPSYNC_WEBHOOK_SECRET"
-"""Environment variable with the secret: "whsec_" and base64, at least 24 bytes."""
+"""Environment variable with the secret: "whsec_" and base64, at least 24 bytes; several with blanks between them while
+the first one replaces the others."""
 
 _LOG = logging.getLogger("lipsync.webhooks")
-_FIRST_RETRY_S = 10.0
 _LEAST_SECRET = 24
+_LINES = 2  # messages that are sent to one receiver at once
+_LONGEST_S = 30.0  # that one try may take, however slowly the receiver answers
+_CLAIM_S = 90.0  # after which a message is sent again whose worker has died
+_FIRST_PAUSE_S, _PAUSE_GROWS, _LONGEST_PAUSE_S = 10.0, 3.0, 7200.0  # between tries
+_JITTER = 0.25  # part of a pause by which it is longer or shorter, so that receivers are not hit by all at once
+_GONE = 410  # the receiver wants no more of it
 
 
-def secret_from_environment() -> bytes:
-    """The secret that signs.
+def secrets_from_environment() -> list[bytes]:
+    """The secrets that sign, the current one first.
 
     Raises:
-        InputError: there is none, or it is too short.
+        InputError: there is none, or one is too short.
     """
-    text = os.environ.get(SECRET, "")
-    try:
-        secret = base64.b64decode(text.removeprefix("whsec_"), validate=True)
-    except ValueError:
-        secret = b""
-    if len(secret) < _LEAST_SECRET:
-        raise InputError(
-            f"Webhooks need a secret: set {SECRET} to 'whsec_' and the base64 of at least {_LEAST_SECRET} random bytes."
-        )
-    return secret
+    secrets = []
+    for text in os.environ.get(SECRET, "").split() or [""]:
+        try:
+            secret = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+        except ValueError:
+            secret = b""
+        if len(secret) < _LEAST_SECRET:
+            need = f"set {SECRET} to 'whsec_' and the base64 of at least {_LEAST_SECRET} random bytes."
+            raise InputError(f"Webhooks need a secret: {need}")
+        secrets.append(secret)
+    return secrets
+
+
+def secrets_of(name: str | None) -> list[bytes]:
+    """The secrets that sign what is sent for one API key. They are made from those of the environment, so that every
+    worker knows them, and whoever knows one learns nothing about the others.
+
+    Args:
+        name: see `secret_name`; None: where there are no keys.
+
+    Raises:
+        InputError: see `secrets_from_environment`.
+    """
+    secrets = secrets_from_environment()
+    if name is None:
+        return secrets
+    return [hmac.digest(secret, f"lip-sync webhooks of {name}".encode(), hashlib.sha256) for secret in secrets]
+
+
+def secret_name(owner: str, key_hash: str) -> str:
+    """What tells the secret of an API key from those of others, and from that of an earlier key of the same name.
+
+    Args:
+        owner: name of the key.
+        key_hash: hash of the key, hexadecimal.
+    """
+    return f"{owner} {key_hash[:16]}"
 
 
 def check_webhook(url: str, origins: Collection[str]) -> None:
@@ -69,8 +104,20 @@ def signature(secret: bytes, message_id: str, timestamp: int, body: bytes) -> st
     return "v1," + base64.b64encode(hmac.digest(secret, signed, hashlib.sha256)).decode()
 
 
+def signatures(secrets: Sequence[bytes], message_id: str, timestamp: int, body: bytes) -> str:
+    """The same with each of several secrets; the receiver takes any one that fits."""
+    return " ".join(signature(secret, message_id, timestamp, body) for secret in secrets)
+
+
+def pause(tries: int) -> float:
+    """Seconds until a message is sent again that was tried so often: 10 s, 30 s, 90 s and so on to 2 h, a quarter more
+    or less."""
+    whole = min(_FIRST_PAUSE_S * _PAUSE_GROWS ** (tries - 1), _LONGEST_PAUSE_S)
+    return whole * random.uniform(1 - _JITTER, 1 + _JITTER)
+
+
 class Webhooks:
-    """Delivers what is due.
+    """Sends what is due. Every receiver has lines of its own, so a slow one holds up nobody else.
 
     Args:
         service: the jobs.
@@ -78,55 +125,101 @@ class Webhooks:
 
     def __init__(self, service: JobService):
         self._service = service
-        self._is_used = bool(service.config.webhook_origins)
+        self._outbox = service.store.outbox
+        self._origins = service.config.webhook_origins
         self._tls = ssl.create_default_context()
+        self._lines: Counter[str] = Counter()  # receiver -> lines in use
+        self._counting = threading.Lock()
 
     def deliver(self) -> None:
-        """Send all that is due; what fails is due again later."""
-        if not self._is_used:
+        """Begin to send all that is due; does not wait for it. What fails is due again later."""
+        if not self._origins:
             return
-        for job in self._service.store.find((DONE, FAILED)):
-            if job.webhook_due is not None and job.webhook_due <= time.time():
-                mine = self._service.store.change(job.id, lambda now, seen=job: self._claimed(now, seen))
-                if mine is not None:
-                    self._send(mine)
+        for receiver in self._outbox.receivers(time.time()):
+            with self._counting:
+                if self._lines[receiver] >= _LINES:
+                    continue
+                self._lines[receiver] += 1
+            threading.Thread(target=self._serve, args=(receiver,), daemon=True).start()
 
-    def _claimed(self, now: Job, seen: Job) -> Job | None:
-        if now.webhook_due != seen.webhook_due:
-            return None
-        tries = now.webhook_tries + 1
-        last = tries >= self._service.config.webhook_attempts
-        later = time.time() + _FIRST_RETRY_S * 2**now.webhook_tries
-        return replace(now, webhook_tries=tries, webhook_due=None if last else later)
-
-    def _send(self, job: Job) -> None:
-        body = job_view(job, None, self._service.config.keep_h).model_dump_json().encode()
-        now = int(time.time())
-        headers = {
-            "Content-Type": "application/json",
-            "webhook-id": job.id,
-            "webhook-timestamp": str(now),
-            "webhook-signature": signature(secret_from_environment(), job.id, now, body),
-        }
+    def _serve(self, receiver: str) -> None:
+        """Send what is due for a receiver, one message after the other."""
         try:
-            status = self._post(job.webhook, body, headers)
-        except (OSError, http.client.HTTPException) as error:
-            _LOG.warning("webhook not delivered: %s", error, extra={"job": job.id, "attempt": job.webhook_tries})
-            return
-        if 200 <= status < 300:
-            self._service.store.change(job.id, lambda row: replace(row, webhook_due=None))
-        else:
-            extra = {"job": job.id, "attempt": job.webhook_tries, "status": status}
-            _LOG.warning("webhook not accepted", extra=extra)
+            while True:
+                now = time.time()
+                delivery = self._outbox.claim(receiver, now, now + _CLAIM_S)
+                if delivery is None:
+                    return
+                self._send(delivery)
+        except self._service.store.faults as error:
+            _LOG.warning("the job queue does not answer: %s", error)
+        except Exception:  # noqa: BLE001 - a fault with one message must not end the thread unheard
+            _LOG.exception("sending webhooks failed")
+        finally:
+            with self._counting:
+                self._lines[receiver] -= 1
 
-    def _post(self, url: str, body: bytes, headers: dict[str, str]) -> int:
-        """Send; returns the status. Neither redirects nor proxies are followed."""
-        parts = urlsplit(ascii_url(url))
+    def _send(self, delivery: Delivery) -> None:
+        extra = {"job": delivery.job, "attempt": delivery.tries}
+        if not is_listed(delivery.url, self._origins):
+            _LOG.error("webhook given up: its receiver is not listed any more", extra=extra)
+            return self._outbox.remove(delivery)
+        asked = 0.0
+        try:
+            status, asked = self._post(delivery)
+            if 200 <= status < 300:
+                return self._outbox.remove(delivery)
+            _LOG.warning("webhook not accepted", extra=extra | {"status": status})
+        except (OSError, http.client.HTTPException) as error:
+            status = None
+            _LOG.warning("webhook not delivered: %s", error, extra=extra)
+        if status == _GONE or delivery.tries >= self._service.config.webhook_attempts:
+            _LOG.error("webhook given up", extra=extra)
+            return self._outbox.remove(delivery)
+        wait = max(pause(delivery.tries), min(asked, _LONGEST_PAUSE_S))
+        return self._outbox.put_off(delivery, time.time() + wait)
+
+    def _post(self, delivery: Delivery) -> tuple[int, float]:
+        """Send; returns the status, and after how many seconds the receiver wants it again. Neither redirects nor
+        proxies are followed."""
+        parts, body, now = urlsplit(delivery.url), delivery.body.encode(), int(time.time())
         is_safe = parts.scheme == "https"
         port = parts.port or (443 if is_safe else 80)
+        headers = {
+            "Host": parts.netloc,
+            "User-Agent": "lip-sync",
+            "Content-Type": "application/json",
+            "webhook-id": delivery.id,
+            "webhook-timestamp": str(now),
+            "webhook-signature": signatures(secrets_of(delivery.secret_of), delivery.id, now, body),
+        }
         sock = open_socket(parts.hostname, port, self._service.config.webhook_to_private)
-        with closing(http.client.HTTPConnection(parts.hostname, port, timeout=TIMEOUT_S)) as connection:
+        with closing(sock), _cut_off(sock):
+            connection = http.client.HTTPConnection(parts.hostname, port, timeout=TIMEOUT_S)
             connection.sock = self._tls.wrap_socket(sock, server_hostname=parts.hostname) if is_safe else sock
-            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            connection.request("POST", target, body, {"Host": parts.netloc, **headers})
-            return connection.getresponse().status
+            with closing(connection):
+                target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+                connection.request("POST", target, body, headers)
+                answer = connection.getresponse()
+                asked = answer.headers.get("Retry-After", "")
+                return answer.status, float(asked) if asked.isdecimal() else 0.0
+
+
+@contextmanager
+def _cut_off(sock: socket.socket) -> Iterator[None]:
+    """Within this block a connection that takes too long is cut off. Time limits of sockets are about single answers,
+    and a receiver may answer byte by byte."""
+    twin = sock.dup()  # TLS takes the socket itself over
+
+    def cut() -> None:
+        with suppress(OSError):  # it has ended just now
+            twin.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(_LONGEST_S, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        twin.close()

@@ -18,7 +18,7 @@ import numpy as np
 from faces.detector import FaceDetector
 from pipeline.options import FITS, RESTS
 from serving.http.forms import FILES
-from serving.http.intake import Intake
+from serving.http.intake import Caller, Intake
 from serving.http.speech import preferred_language
 from serving.http.uploads import Form
 from serving.jobs.jobs import INCOMING, LOCAL_OWNER, JobService
@@ -138,7 +138,7 @@ class Page:
                     link_or_copy(Path(path), files[name])
             with _refusals(language):
                 form = Form(wish.fields(), files)
-                job = self._intake.submit(form, request.username or LOCAL_OWNER, expected=_expected(request))
+                job = self._intake.submit(form, request.username or LOCAL_OWNER, Caller(_expected(request)))
                 self._files.keep_input(job.id, Path(wish.source))
         gr.Info(" ".join([*self._taken_language(wish, language, request), words["closing"]]))
         return job.id, [job.id, *(known.id for known in self._known(history, request))][:_HISTORY]
