@@ -35,8 +35,8 @@ from pipeline.preview import Preview
 from pipeline.seeing import Seeing, check_picture
 from pipeline.speed import known_pace, measure_pace
 from pipeline.study import Study
-from utils.config import Config
-from utils.helpers import atomic_path, temporary_folder
+from utils.config import Config, load_config
+from utils.helpers import atomic_path, resolve_device, temporary_folder
 from utils.stages import in_background
 from video_processor import MediaLimits, Size, probe_video
 from voices.subtitles import srt
@@ -66,8 +66,8 @@ class LipSyncPipeline:
     @classmethod
     def load(
         cls,
-        config: Config,
-        device: torch.device,
+        config: Config | None = None,
+        device: torch.device | None = None,
         language: LanguageProcessor | None = None,
         *,
         engine: str | None = None,
@@ -76,8 +76,8 @@ class LipSyncPipeline:
         """Load the weights that the configuration names (relative paths: from the program's folder).
 
         Args:
-            config: the configuration.
-            device: where the networks compute.
+            config: the configuration; None: the file that comes with the program.
+            device: where the networks compute; None: on a GPU if there is one.
             language: speaks texts; None: one with all voices that are installed.
             engine: what draws the mouths; None: what the configuration names.
             weights: folder of the weights of engines other than `lite`; None: what the configuration names.
@@ -85,7 +85,8 @@ class LipSyncPipeline:
         Raises:
             InputError: weights are missing or do not fit the configuration.
         """
-        config = with_engine_weights(config, weights)
+        config = with_engine_weights(config or load_config(_ROOT / "model_config.yaml"), weights)
+        device = device or resolve_device("auto")
         folder = _ROOT / config.inference.weights_dir
         if language is None:
             language = LanguageProcessor(folder, folder / config.size / "phonemes", own=config.language.engines)

@@ -150,6 +150,14 @@ def test_missing_or_unaccepted_engines_say_how_to_get_them(
     assert lip_sync.run(portrait, sound, tmp_path / "out.mkv", QUICK).generated == 5  # what was loaded still works
 
 
+def test_from_python_with_the_name_and_the_folder_alone(shelf: Path, tmp_path: Path) -> None:
+    portrait, sound = footage.make_portrait(tmp_path / "p.png"), footage.make_sound(tmp_path / "s.wav", 0.2)
+    pipeline = LipSyncPipeline.load(engine="musetalk-1.5", weights=shelf)
+    assert pipeline.run(portrait, sound, tmp_path / "out.mkv", QUICK).generated == 5
+    with pytest.raises(InputError, match="wav2lip is not installed.*--get-engine wav2lip"):
+        LipSyncPipeline.load(engine="wav2lip", weights=tmp_path)
+
+
 def test_weights_of_another_size_are_told_apart(shelf: Path, config: Config, tmp_path: Path) -> None:
     (tmp_path / "wav2lip256.pth").write_bytes((shelf / "wav2lip" / "wav2lip.pth").read_bytes())
     from engines.catalogue import Shelf
