@@ -10,8 +10,10 @@ from video.encoders import CODECS
 from video.loops import LoopReader, loop_order, write_loop
 from video.painted import painted_frame, painted_info
 from video.playback import fitted_frames
+from video.rates import FEWEST_FPS, Filled, at_rate
 from video.reader import VideoReader, probe_video, to_display
 from video.size import Size, moved
+from video.stills import IMAGE_FPS
 from video.transparency import COLOUR_PATTERN, Backdrop
 from video.types import Colour, Frame, LightLevels, VideoInfo
 from video.writer import VideoWriter
@@ -22,7 +24,10 @@ __all__ = [
     "CODECS",
     "COLOUR_PATTERN",
     "Colour",
+    "FEWEST_FPS",
+    "Filled",
     "Frame",
+    "IMAGE_FPS",
     "LightLevels",
     "LiveEncoder",
     "LoopReader",
@@ -33,6 +38,7 @@ __all__ = [
     "VideoInfo",
     "VideoReader",
     "VideoWriter",
+    "at_rate",
     "fitted_frames",
     "loop_order",
     "moved",

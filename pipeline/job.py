@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,18 @@ from utils.config import Config
 from utils.helpers import InputError, temporary_folder, torch_threads
 from utils.pictures import ArrayPicture
 from utils.stages import Stages, in_background
-from video_processor import Frame, Patch, VideoInfo, VideoWriter, fitted_frames, probe_video
+from video_processor import (
+    FEWEST_FPS,
+    IMAGE_FPS,
+    Filled,
+    Frame,
+    Patch,
+    VideoInfo,
+    VideoWriter,
+    at_rate,
+    fitted_frames,
+    probe_video,
+)
 
 SAMPLE_RATE = 16000
 SYNTHETIC_MARK = {
@@ -122,6 +134,7 @@ class Job:
         self._info: VideoInfo
         self._speech: Any
         self._speech_end = 0.0  # seconds
+        self._filled: Filled | None = None
         self._notes: tuple[str, ...] = ()
         self._heard: tuple[str, ...] = ()  # sentences about the sound
 
@@ -131,7 +144,7 @@ class Job:
         Raises:
             CoverDoubted: nearly all mouths count as covered; nothing is written.
         """
-        self._info = probe_video(video, self._limits, self._seeing.size)
+        self._info = self._paced(probe_video(video, self._limits, self._seeing.size))
         self._speech, self._speech_end = in_background(lambda: self._hear(said), lambda: progress(0, None))
         counts: Counter[str | None] = Counter()  # frames by reason; None: new mouth
         total = self._expected_frames()
@@ -154,7 +167,7 @@ class Job:
             passed_through=dict(counts),
             seconds=time.perf_counter() - started,
             stages={**stages.seconds, "encode": encoding},
-            notes=self._notes,
+            notes=(*self._notes, *self._repeated()),
         )
 
     def _stages(self, tick: Callable[[], None]) -> Stages:
@@ -242,7 +255,7 @@ class Job:
     def _decode(self, _: Iterator[Any]) -> Iterator[Frame]:
         options = self._options
         rest = "cut" if options.rest == "cut" else "keep"
-        yield from fitted_frames(
+        frames = fitted_frames(
             self._info.path,
             self._speech_end,
             options.fit,
@@ -250,6 +263,32 @@ class Job:
             self._limits,
             self._backdrop,
             self._seeing.size,
+        )
+        if options.fps is not None:
+            yield from at_rate(frames, self._info.fps)
+            return
+        self._filled = Filled(frames, self._speech_end)
+        yield from self._filled
+
+    def _paced(self, info: VideoInfo) -> VideoInfo:
+        """What is known of the video, with the frame rate of the result."""
+        fps = info.fps if self._options.fps is None else Fraction(self._options.fps).limit_denominator(1001)
+        if self._options.fps is None and fps < FEWEST_FPS:
+            fps = IMAGE_FPS
+        if fps == info.fps:
+            return info
+        return replace(info, fps=fps, frame_count=round(info.duration * fps) if info.duration else info.frame_count)
+
+    def _repeated(self) -> tuple[str, ...]:
+        """A sentence about frames that were put in or brought to another rate."""
+        if self._options.fps is not None:
+            return (f"The result has {float(self._info.fps):g} frames a second, as asked for.",)
+        added = 0 if self._filled is None else self._filled.added
+        if not added or self._info.is_image:
+            return ()
+        return (
+            f"{added} frames were put in (the ones before them again): the video has fewer than {FEWEST_FPS} a second "
+            "while somebody speaks, too few for a mouth.",
         )
 
     def _faces(self, frames: Iterator[Frame]) -> Iterator[tuple[MouthFrame, Any]]:

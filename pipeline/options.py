@@ -27,6 +27,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "guidance": (0, 20),
     "seed": (0, 2**63 - 1),
     "crf": (0, 51),
+    "fps": (1, 120),
     "min_confidence": (0, 1),
 }
 """Least and greatest value of options that are numbers."""
@@ -61,6 +62,8 @@ class Options:
             a picture's name. None: it stays so where the file can hold that, else white.
         size: of the result: its longest side, or as 1280x720 (fitted in, with bars), px. None: that of the video; large
             still pictures are made smaller.
+        fps: frames per second of the result. None: as the video has them; fewer than 12 are shown again while somebody
+            speaks, 25 a second.
         keep_audio: what becomes of the video's own sound: none, original (it alone is heard) or mix:-12dB (under the
             speech, so loud).
         adapt: seconds in which the model may first learn from the video with its own sound; 0 = not at all.
@@ -81,6 +84,7 @@ class Options:
     background: str | None = None
     size: str | None = None
     keep_audio: str = "none"
+    fps: float | None = None
 
     @property
     def suffix(self) -> str:

@@ -47,6 +47,7 @@ _NOMINAL_RATES = tuple(
     Fraction(rate) for rate in (10, 12, "12.5", 15, 20, 24, 25, 30, 48, 50, 60, 90, 100, 120, 240)
 ) + tuple(Fraction(rate * 1000, 1001) for rate in (12, 15, 24, 30, 48, 60, 120, 240))
 _RATE_TOLERANCE = 1e-4
+_WITHOUT_TIMES = 500  # frames at a file's start that may have no times before nothing is believed of them
 _LEAST_RATE, _GREATEST_RATE = Fraction(1, 1000), Fraction(1000)
 # Interlaced pictures are at most so high, and say so within the first frames.
 _INTERLACED_HEIGHT, _INTERLACED_FRAMES = 1152, 5
@@ -105,7 +106,7 @@ class VideoReader:
         self._size = size or Size()
         self._opened = ExitStack()
         self._image: np.ndarray | None = None
-        self._origin = 0
+        self._origin: int | None = 0  # time stamp of the first frame, ticks
         self._rounded = False
         self._form = (0, 0, "")
         # The same for all frames: each frame's own would keep tables and threads alive as long as the frame.
@@ -122,6 +123,8 @@ class VideoReader:
             with open_media(self.path, self._limits) as container:
                 self._probe(container)
             self.info = self._sized(self.info)
+            if self._origin is None:
+                self._origin = self._told_later()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -137,6 +140,8 @@ class VideoReader:
         for index, raw in enumerate(self.raw_frames()):
             # Broken files repeat time stamps; everything after us counts on time going forward.
             time = max(self.frame_time(raw, index), previous + float(self.info.time_base) if index else 0.0)
+            if raw.pts is None and index:
+                time = previous + float(1 / self.info.fps)
             self._check_time(time)
             previous = time
             yield Frame(index, time, self.picture(raw), raw, index, self.frame_duration(raw))
@@ -222,7 +227,7 @@ class VideoReader:
         if first is None:
             raise InputError(f"No picture of {self.path} can be decoded; export the video again.")
         check_size(self.path, first.width, first.height, self._limits)
-        self._origin = first.pts or 0
+        self._origin = first.pts
         self._form = (first.width, first.height, first.format.name)
         interlaced = _is_interlaced(stream, itertools.chain([first], frames))
         self.info = _video_info(self.path, container, stream, first, interlaced)
@@ -232,6 +237,13 @@ class VideoReader:
         ticks = 1 / self.info.fps / self.info.time_base
         self._rounded = self.info.fps in _NOMINAL_RATES and ticks.denominator > 1
         self._check_time(self.info.duration or 0.0)
+
+    def _told_later(self) -> int:
+        """The time stamp of a first frame that has none, from the first frame that has one."""
+        for index, raw in enumerate(itertools.islice(self.raw_frames(), _WITHOUT_TIMES)):
+            if raw.pts is not None:
+                return raw.pts - round(index / self.info.fps / self.info.time_base)
+        return 0
 
     def _sized(self, info: VideoInfo) -> VideoInfo:
         """What is known of the video, with the size to which its pictures are brought."""

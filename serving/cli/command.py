@@ -252,6 +252,13 @@ def _add_picture(parser: argparse.ArgumentParser, defaults: InferenceConfig) -> 
         f"pictures at most {defaults.still_side})",
     )
     picture.add_argument(
+        "--fps",
+        type=float,
+        metavar="N",
+        help="frames per second of the result (default: those of the video; below 12 a second while somebody speaks, "
+        "they are shown again up to 25)",
+    )
+    picture.add_argument(
         "--background",
         metavar="WHAT",
         help="what stands behind a picture with transparent parts: white, black, #rrggbb or a picture's name (default: "
@@ -415,5 +422,5 @@ def _options(arguments: argparse.Namespace, config: Config) -> Options:
     chosen = {name: getattr(config.inference, name) if value is None else value for name, value in given.items()}
     chosen |= {"steps": arguments.steps, "guidance": arguments.guidance, "fast": arguments.fast}
     chosen["adapt"] = 0.0 if arguments.adapt is None else parse_seconds(arguments.adapt)
-    plain = ("fit", "rest", "face", "codec", "background", "size", "keep_audio")
+    plain = ("fit", "rest", "face", "codec", "background", "size", "keep_audio", "fps")
     return Options(**chosen, **{name: getattr(arguments, name) for name in plain})
