@@ -122,6 +122,32 @@ def test_a_renewed_lease_keeps_the_job(service: JobService, clock: Clock) -> Non
     assert state(service, job.id) == RUNNING
 
 
+def test_leases_that_ran_out_during_an_outage_may_be_renewed_after_it(
+    service: JobService, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submit(service)
+    taken = service.take()
+    fault = service.store.faults[0]
+
+    def away(*_: object, **__: object) -> None:
+        raise fault("no connection")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(service.store, "find", away)
+        with pytest.raises(fault):
+            service.maintain()
+    clock.now += 10 * service.config.lease_s
+    service.maintain()
+    assert state(service, job.id) == RUNNING
+    service.renew(taken)
+    clock.now += service.config.lease_s - 1
+    service.maintain()
+    assert state(service, job.id) == RUNNING
+    clock.now += 2
+    service.maintain()
+    assert state(service, job.id) == QUEUED
+
+
 def test_a_job_that_takes_every_worker_down_is_given_up(service: JobService, clock: Clock) -> None:
     job = submit(service)
     for _ in range(service.config.max_attempts):

@@ -45,6 +45,7 @@ def run(job, line):
             line.progress(0, None)  # as the pipeline does while it waits
     elif what == "computes":
         end = time.monotonic() + job["seconds"]
+        line.progress(1, 3)
         while time.monotonic() < end:
             sum(range(300_000))
             time.sleep(0.02)
@@ -56,7 +57,10 @@ def run(job, line):
             time.sleep(600)
         read = subprocess.run([sys.executable, "-c", "print(len(input() or '-'))"], capture_output=True, text=True)
         return {"children": children, "read": read.stdout}
-    return {"frames": 3}
+    if "output" in job:
+        with open(job["output"], "wb") as file:
+            file.write(b"film")
+    return {"frames": 3, "seconds": 1.0}
 
 runner._loaded = loaded
 runner.main(["--config", "-", "--weights", "-", "--device", sys.argv[1]])
@@ -108,7 +112,7 @@ def test_one_that_works_serves_job_after_job() -> None:
         pid = start(held)
         assert held.is_ready
         for _ in range(2):
-            assert job(held, "frames") == {"event": "done", "summary": {"frames": 3}}
+            assert job(held, "frames") == {"event": "done", "summary": {"frames": 3, "seconds": 1.0}}
         assert start(held) == pid
 
 
