@@ -140,3 +140,23 @@ def test_the_whole_call(painter: Painter) -> None:
     painted = painter.paint(seen[order], torch.from_numpy(audio))
     assert distance(painted, golden["pred_latents"]) < TOLERANCE
     assert nearly_equal(painter.decode(painted), golden["decoded"])
+
+
+@pytest.mark.parametrize("mistake", ["upper half hidden", "colours swapped", "halves swapped", "sound late"])
+def test_a_wrong_convention_is_seen(mistake: str, painter: Painter) -> None:
+    """The numbers would not pass with any of the usual mistakes: each moves them by far more than the tolerance."""
+    golden, facts = Golden("musetalk_pipeline"), Golden("musetalk_pipeline").facts
+    heard = WhisperStates(published_whisper(), hearing.MUSETALK, golden["signal"] / np.float32(32768))
+    audio = heard.frames((np.arange(2) + (mistake == "sound late")) / facts["fps"])
+    faces_seen, noise = to_tensor(golden["crops"][:2, ..., ::-1]), drawn_by(9)
+    if mistake == "upper half hidden":
+        hidden = painter.see(faces_seen.flip(2), noise).flip(2)
+        seen = torch.cat([hidden[:, :4], painter.see(faces_seen, noise)[:, 4:]], dim=1)
+    else:
+        seen = torch.cat([painter.see(face[None], noise) for face in faces_seen])
+    if mistake == "colours swapped":
+        seen = painter.see(faces_seen.flip(1), drawn_by(9))
+    elif mistake == "halves swapped":
+        seen = seen.roll(4, 1)
+    found = painter.paint(seen, torch.from_numpy(audio))
+    assert distance(found, golden["pred_latents"][:2]) > 100 * TOLERANCE
