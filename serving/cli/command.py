@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pipeline import engine_choice
 from pipeline.face_list import face_lines, list_faces
 from pipeline.options import CODECS, FITS, RESTS, WORDS, Options
+from pipeline.tracks.options import TrackOptions
 from serving.cli.batch import Columns, Finished, Outcome, check_files, read_rows, run_batch
 from serving.cli.engine_list import add_engines, engine_lines
 from serving.cli.files import files_of_one_job, with_dashed_names
@@ -256,7 +257,7 @@ def _add_picture(parser: argparse.ArgumentParser, defaults: InferenceConfig) -> 
         type=float,
         metavar="N",
         help="frames per second of the result (default: those of the video; below 12 a second while somebody speaks, "
-        "they are shown again up to 25)",
+        f"they are shown again up to 25); of a --track (default: {TrackOptions().fps:g})",
     )
     picture.add_argument(
         "--background",

@@ -32,7 +32,6 @@ def add_track(parser: argparse.ArgumentParser) -> None:
     track.add_argument(
         "--track-format", choices=FORMATS, metavar="NAME", help=f"whatever the ending: {', '.join(FORMATS)}"
     )
-    track.add_argument("--fps", type=float, metavar="N", help=f"frames per second (default: {usual.fps:g})")
     track.add_argument(
         "--smooth",
         type=float,
