@@ -93,6 +93,17 @@ def other_request() -> Problem:
     return Problem(409, "idempotency-conflict", detail)
 
 
+def has_ended(state: str) -> Problem:
+    """There is nothing left to cancel."""
+    return Problem(409, "has-ended", f"The job is {state} already; it can be deleted, not cancelled.")
+
+
+def not_retryable(has_failed: bool) -> Problem:
+    """The job cannot be done once more."""
+    why = "it failed because of what was sent, or its files are deleted" if has_failed else "it has not failed"
+    return Problem(409, "not-retryable", f"The job cannot be tried again: {why}; make a new job.")
+
+
 def too_large(limit_gb: float) -> Problem:
     """The upload is over the limit."""
     return Problem(413, "too-large", f"The upload is larger than {limit_gb:g} GB; give smaller files.")

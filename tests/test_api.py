@@ -342,7 +342,7 @@ def test_a_full_queue_and_a_full_disk_send_clients_away(tmp_path: Path, form: di
 
 def test_results_that_are_no_more(client: TestClient, service: JobService, form: dict[str, Any]) -> None:
     job_id = client.post("/jobs", files=form).json()["id"]
-    client.delete(f"/jobs/{job_id}")
+    assert client.post(f"/jobs/{job_id}/cancel").json()["state"] == "cancelled"
     is_problem(client.get(f"/jobs/{job_id}/result"), 410, "cancelled")
     assert client.get(f"/jobs/{job_id}").json()["state"] == "cancelled"
     form["video_file"][1].seek(0), form["audio_file"][1].seek(0)
@@ -350,6 +350,24 @@ def test_results_that_are_no_more(client: TestClient, service: JobService, form:
     service.fail(service.take(), "No face can be used anywhere.", refused=True)
     is_problem(client.get(f"/jobs/{job_id}/result"), 409, "No face")
     assert client.get(f"/jobs/{job_id}").json()["error"] == "No face can be used anywhere."
+
+
+def test_a_job_is_cancelled_tried_again_and_deleted(
+    client: TestClient, service: JobService, form: dict[str, Any]
+) -> None:
+    job = f"/v1/jobs/{client.post('/v1/jobs', files=form).json()['id']}"
+    is_problem(client.post(f"{job}/retry"), 409, "it has not failed")
+    service.fail(service.take(), "The disk of the server is full; try again later.", code="disk-full")
+    assert client.get(job).json()["retryable"]
+    is_problem(client.post(f"{job}/cancel"), 409, "failed already")
+    again = client.post(f"{job}/retry")
+    assert (again.status_code, again.json()["state"], again.json()["error"]) == (202, "queued", None)
+    for _ in range(2):
+        assert client.post(f"{job}/cancel").json()["state"] == "cancelled"
+    is_problem(client.post(f"{job}/retry"), 409, "it has not failed")
+    assert client.delete(job).status_code == 204
+    for answer in (client.get(job), client.post(f"{job}/cancel"), client.post(f"{job}/retry"), client.delete(job)):
+        is_problem(answer, 404, "no such job")
 
 
 @pytest.mark.parametrize("job_id", ["0" * 32, "x", "..%2f..%2fetc", "%00", "0" * 5000])

@@ -83,7 +83,8 @@ def test_documented_commands_are_understood(line: str) -> None:
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if "curl" in line])
 def test_documented_calls_exist(line: str) -> None:
-    method = "DELETE" if "-X DELETE" in line else "POST" if " -F " in line else "GET"
+    said = re.search(r"-X (\w+)", line)
+    method = said[1] if said else "POST" if " -F " in line else "GET"
     path = re.search(r"http://(?:127.0.0.1|localhost):8000(/[^\s\"?|)]*)", line)[1].replace("$job", "0" * 32)
     scope = {"type": "http", "method": method, "path": path, "headers": [], "root_path": ""}
     assert any(route.matches(scope)[0] is Match.FULL for router in ROUTERS for route in router.routes)

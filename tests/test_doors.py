@@ -168,7 +168,7 @@ def test_one_key_keeps_no_more_than_its_share(tmp_path: Path) -> None:
     (uploads / "upload.png").write_bytes(b"0" * 80)  # what lies on the page counts as well
     with pytest.raises(Problem, match="give smaller files"):
         service.check_room("anna", 50)
-    service.cancel(first.id, "anna")
+    service.delete(first.id, "anna")
     service.check_room("anna", 50)
     for _ in range(3):
         submit(service, b"0" * 600)  # without keys nobody is known

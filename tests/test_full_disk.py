@@ -46,7 +46,7 @@ def test_the_api_says_507(service: JobService, settings: Settings, monkeypatch: 
 
     with monkeypatch.context() as patched:
         patched.setattr(service.store, "change", full)
-        assert client.delete(f"/jobs/{job.id}").status_code == 507
+        assert client.post(f"/v1/jobs/{job.id}/cancel").status_code == 507
     monkeypatch.setattr(uploads._Parts, "part_data", no_room)
     answer = client.post("/jobs", content=chunks(), headers={"Content-Type": "multipart/form-data; boundary=x"})
     assert answer.status_code == 507 and "disk space" in answer.json()["detail"]

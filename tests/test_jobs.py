@@ -157,7 +157,7 @@ def test_a_job_that_takes_every_worker_down_is_given_up(service: JobService, clo
         service.maintain()
     assert state(service, job.id) == FAILED
     assert "given up" in service.get(job.id, "local").error
-    assert stored_files(service.config) == []
+    assert stored_files(service.config) == [f"jobs/{job.id}/video"]  # it may be tried again
 
 
 def test_a_worker_that_is_told_to_stop_gives_its_job_back_at_no_cost(service: JobService) -> None:
@@ -198,7 +198,7 @@ def test_cancelling_takes_the_job_from_its_worker_and_removes_its_files(service:
     running = service.take()
     waiting = submit(service)
     for job in (waiting, running):
-        service.cancel(job.id, "local")
+        assert service.cancel(job.id, "local") == service.cancel(job.id, "local")
         assert state(service, job.id) == CANCELLED
     assert stored_files(service.config) == []
     assert service.take() is None
@@ -211,15 +211,61 @@ def test_cancelling_takes_the_job_from_its_worker_and_removes_its_files(service:
 def test_deleting_a_finished_job_forgets_it(service: JobService) -> None:
     job = submit(service)
     service.complete(service.take(), result_file(service), SUMMARY)
-    service.cancel(job.id, "local")
+    with pytest.raises(Problem, match="done already"):
+        service.cancel(job.id, "local")
+    service.delete(job.id, "local")
     assert stored_files(service.config) == []
     with pytest.raises(Problem, match="no such job"):
         service.get(job.id, "local")
 
 
+def test_deleting_a_running_job_takes_it_from_its_worker(service: JobService) -> None:
+    submit(service)
+    running = service.take()
+    service.delete(running.id, "local")
+    assert stored_files(service.config) == [] and service.page("local") == []
+    assert not service.progress(running, 1, 2, 1.0)
+    assert not service.complete(running, result_file(service), SUMMARY)
+    service.fail(running, "too late")
+    assert stored_files(service.config) == [] and service.page("local") == []
+
+
+def test_a_failed_job_is_tried_again_with_the_same_inputs(service: JobService, clock: Clock) -> None:
+    job = submit(service, b"film")
+    with pytest.raises(Problem, match="it has not failed"):
+        service.retry(job.id, "local")
+    service.files.put(job.id, "preview-1.mp4", result_file(service))
+    service.fail(service.take(), "The disk of the server is full.", code="disk-full")
+    assert stored_files(service.config) == [f"jobs/{job.id}/video"]
+    service.sweep()
+    again = service.retry(job.id, "local")
+    assert (again.state, again.error, again.error_code, again.finished) == (QUEUED, None, None, None)
+    taken = service.take()
+    assert (taken.id, taken.attempt) == (job.id, 2)
+    assert service.complete(taken, result_file(service, b"film"), SUMMARY)
+    assert state(service, job.id) == DONE and stored_files(service.config) == [f"jobs/{job.id}/result-2.mp4"]
+    with pytest.raises(Problem, match="it has not failed"):
+        service.retry(job.id, "local")
+
+
+def test_what_would_fail_again_is_not_tried_again(service: JobService, clock: Clock) -> None:
+    refused, late = submit(service), None
+    service.fail(service.take(), "No face.", refused=True, code="no-face")
+    assert stored_files(service.config) == []
+    late = submit(service)
+    service.fail(service.take(), "unexpected error")
+    clock.now += 25 * 3600
+    service.expire()
+    assert stored_files(service.config) == []
+    for job in (refused, late):
+        with pytest.raises(Problem, match="because of what was sent, or its files are deleted") as problem:
+            service.retry(job.id, "local")
+        assert problem.value.status == 409 and state(service, job.id) == FAILED
+
+
 def test_jobs_of_others_are_not_there(service: JobService) -> None:
     job = submit(service, owner="anna")
-    for action in (service.get, service.cancel):
+    for action in (service.get, service.cancel, service.delete, service.retry):
         with pytest.raises(Problem) as refused:
             action(job.id, "bob")
         assert refused.value.status == 404
@@ -246,7 +292,7 @@ def test_a_cancelled_deleted_or_expired_job_frees_its_key(service: JobService, c
     assert second.id != first.id
     service.complete(service.take(), result_file(service), SUMMARY)
     assert service.known("local", "once", "of something else").id == second.id
-    service.cancel(second.id, "local")
+    service.delete(second.id, "local")
     third = submit(service, idempotency_key="once", fingerprint="first")
     service.complete(service.take(), result_file(service), SUMMARY)
     clock.now += 25 * 3600

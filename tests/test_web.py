@@ -117,7 +117,7 @@ def test_a_job_from_the_page_to_the_page(page: Page, service: JobService, files:
     assert shown_files(seen.pictures) == [portrait, b"film"] and 'download="lip-sync.mp4"' in seen.pictures
     assert [name for name, _ in seen.earlier.choices] == ["a sound · done · just now"]
     assert page.recall(["0" * 32, job_id], ENGLISH) == job_id
-    service.cancel(job_id, "local")  # forgotten, as when its time is over
+    service.delete(job_id, "local")  # forgotten, as when its time is over
     files.sweep()
     assert not list(files.folder.iterdir()) and "no longer known" in look(page, job_id).status
 

@@ -198,7 +198,7 @@ def test_every_end_of_a_job_is_told_and_nothing_else(service: JobService, receiv
 
 def test_a_job_that_is_deleted_before_it_was_told_is_told_all_the_same(service: JobService, receiver: Receiver) -> None:
     job_id = finished(service, receiver)
-    service.cancel(job_id, "local")
+    service.delete(job_id, "local")
     assert service.store.get(job_id) is None
     deliver(Webhooks(service))
     assert [body["data"]["id"] for body in receiver.bodies()] == [job_id]

@@ -77,7 +77,7 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
         },
         "links": {
             name: {"operationId": name, "parameters": {"job_id": "$response.body#/id"}}
-            for name in ("show_job", "delete_job", "follow_job", "get_result", "get_preview")
+            for name in ("show_job", "cancel_job", "retry_job", "delete_job", "follow_job", "get_result", "get_preview")
         },
     }
 }
@@ -92,12 +92,12 @@ async def generate(request: Request, owner: Owner, context: Context) -> Response
         job = await _finished(request, service, job)
         if job.state == DONE:
             response = result_response(request, service.files, job)
-            response.background = BackgroundTask(service.cancel, job.id, owner)
+            response.background = BackgroundTask(service.delete, job.id, owner)
             return response
     except BaseException:
-        await to_thread.run_sync(service.cancel, job.id, owner)
+        await to_thread.run_sync(service.delete, job.id, owner)
         raise
-    await to_thread.run_sync(service.cancel, job.id, owner)
+    await to_thread.run_sync(service.delete, job.id, owner)
     if job.refused:
         raise bad_input(job.error, job.error_code or "bad-input")
     raise Problem(500, "job-failed", job.error or "The job was cancelled.")
@@ -173,8 +173,20 @@ def show_job(job: OneJob, context: Context) -> JobView:
 
 @JOBS.delete("/jobs/{job_id}", status_code=204, responses=problems(404))
 def delete_job(job: OneJob, context: Context) -> None:
-    """Cancel a job, or forget one that has ended; its files are removed at once."""
-    context.service.cancel(job.id, job.owner)
+    """Forget a job, in whatever state it is; its files are removed at once. One that runs is stopped."""
+    context.service.delete(job.id, job.owner)
+
+
+@JOBS.post("/jobs/{job_id}/cancel", responses=problems(404, 409))
+def cancel_job(job: OneJob, context: Context) -> JobView:
+    """Stop a job that waits or runs. Its files are removed at once, but it can still be seen."""
+    return context.view(context.service.cancel(job.id, job.owner))
+
+
+@JOBS.post("/jobs/{job_id}/retry", status_code=202, responses=problems(404, 409, 429, 507))
+def retry_job(job: OneJob, context: Context) -> JobView:
+    """Queue a job again that has failed through no fault of its inputs (`retryable`)."""
+    return context.view(context.service.retry(job.id, job.owner))
 
 
 @JOBS.get("/jobs/{job_id}/events", response_class=EventStream, responses=_EVENTS | problems(404))

@@ -27,7 +27,7 @@ _REFUSALS = {
     403: "A web page of another site asks.",
     404: "There is no such job.",
     408: "The upload is too slow.",
-    409: "The job is not finished, or it failed; or the idempotency key came with another request.",
+    409: "The job is not in a state for this; or the idempotency key came with another request.",
     410: "The result is deleted.",
     413: "The upload is too large.",
     415: "This is no multipart form.",

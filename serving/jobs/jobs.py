@@ -12,12 +12,14 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from serving.jobs import changes
 from serving.jobs.limits import LOCAL_OWNER, check_queue, check_quota, has_disk
 from serving.jobs.outbox import Delivery
 from serving.jobs.queues import Queue
@@ -35,7 +37,7 @@ from serving.jobs.store import (
     Mark,
 )
 from serving.jobs.telling import told
-from serving.problems import disk_full, no_such_job, other_request
+from serving.problems import disk_full, has_ended, no_such_job, not_retryable
 from utils.config import ServiceConfig
 
 INCOMING, WORK, JOBS = "incoming", "work", "jobs"
@@ -71,13 +73,6 @@ class Submission:
     base_url: str | None = None
     secret_of: str | None = None
     reference: str | None = None
-
-
-def _same(job: Job, fingerprint: str | None) -> Job:
-    """The job, if it was made by a request with this fingerprint; rows of earlier versions have none."""
-    if job.fingerprint not in (None, fingerprint):
-        raise other_request()
-    return job
 
 
 class JobService:
@@ -167,7 +162,7 @@ class JobService:
             raise
         if stored.id != job.id:  # another request with the same key was faster
             self.files.remove(job.id)
-            return _same(stored, job.fingerprint)
+            return changes.same(stored, job.fingerprint)
         self._queue.wake()
         _LOG.info("job accepted", extra={"job": job.id, "owner": job.owner})
         return job
@@ -179,7 +174,7 @@ class JobService:
             Problem: 409, that request was another one.
         """
         job = self.store.find_key(owner, idempotency_key)
-        return None if job is None else _same(job, fingerprint)
+        return None if job is None else changes.same(job, fingerprint)
 
     def get(self, job_id: str, owner: str) -> Job:
         """A job of this owner.
@@ -196,23 +191,54 @@ class JobService:
         """Jobs of this owner, newest first; see `JobStore.page`."""
         return self.store.page(owner, state, before, limit)
 
-    def cancel(self, job_id: str, owner: str) -> None:
-        """Cancel a job, or forget one that has ended, and remove its files at once. A worker that has it notices
-        within a second.
+    def cancel(self, job_id: str, owner: str) -> Job:
+        """Cancel a job and remove its files at once; it can still be seen. Its worker notices within a second.
+
+        Returns:
+            The job, also if it was cancelled already.
+
+        Raises:
+            Problem: 404; 409, it has come to its end before.
+        """
+        job = self.get(job_id, owner)
+        if (changed := self._cancelled(job_id)) is not None:
+            self.files.remove(job_id)
+            _LOG.info("job cancelled", extra={"job": job_id})
+            return changed
+        if (job := self.get(job_id, owner)).state == CANCELLED:
+            return job
+        raise has_ended(job.state)
+
+    def delete(self, job_id: str, owner: str) -> None:
+        """Forget a job and remove its files at once, in whatever state it is; a worker that has it stops.
 
         Raises:
             Problem: 404.
         """
         self.get(job_id, owner)
-        if self.store.change(job_id, self._cancelled, self._told) is None:
-            self.store.remove(job_id)
+        self._cancelled(job_id)  # whoever waits for a message gets it
+        self.store.remove(job_id)
         self.files.remove(job_id)
-        _LOG.info("job cancelled", extra={"job": job_id})
+        _LOG.info("job deleted", extra={"job": job_id})
 
-    def _cancelled(self, job: Job) -> Job | None:
-        if job.state not in ACTIVE:
-            return None
-        return replace(job, state=CANCELLED, finished=self._clock(), idempotency_key=None)
+    def _cancelled(self, job_id: str) -> Job | None:
+        return self.store.change(job_id, partial(changes.cancelled, now=self._clock()), self._told)
+
+    def retry(self, job_id: str, owner: str) -> Job:
+        """Queue a failed job again, with the same inputs.
+
+        Raises:
+            Problem: 404; 409, it has not failed, or would fail again; see `check_room`.
+        """
+        job = self.get(job_id, owner)
+        if not job.is_retryable:
+            raise not_retryable(job.state == FAILED)
+        self.check_room(owner)
+        if (changed := self.store.change(job_id, changes.queued_again)) is None:
+            raise not_retryable(has_failed=False)
+        self._queue.wake()
+        _LOG.info("job queued again", extra={"job": job_id})
+        return changed
 
     # ---- for workers ----
 
@@ -227,20 +253,8 @@ class JobService:
         return None
 
     def _taken(self, job: Job) -> Job | None:
-        if job.state != QUEUED:
-            return None
         now = self._clock()
-        return replace(
-            job,
-            state=RUNNING,
-            attempt=job.attempt + 1,
-            lease=now + self.config.lease_s,
-            started=now,
-            frames=0,
-            frames_expected=None,
-            fps=0.0,
-            preview=None,
-        )
+        return changes.taken(job, now, now + self.config.lease_s)
 
     def renew(self, job: Job) -> None:
         """Renew the lease."""
@@ -276,7 +290,7 @@ class JobService:
         def done(now: Job) -> Job:
             frames = summary["frames"]
             return replace(
-                self._ended(now, DONE),
+                changes.ended(now, DONE, self._clock()),
                 result=name,
                 result_size=size,
                 summary=summary,
@@ -288,7 +302,7 @@ class JobService:
         if self._change_mine(job, done) is None and not self._has_result(job, name):
             self._drop(job, name)
             return False
-        self._keep_only(job.id, name)
+        self._keep_only(job.id, [name])
         _LOG.info("job done", extra={"job": job.id, "attempt": job.attempt, "bytes": size})
         return True
 
@@ -297,10 +311,12 @@ class JobService:
         now = self.store.get(job.id)
         return now is not None and now.result == name
 
-    def _keep_only(self, job_id: str, result: str) -> None:
-        """Remove a finished job's inputs and preview, and what killed attempts have handed in."""
+    def _keep_only(self, job_id: str, kept: Collection[str]) -> None:
+        """Remove all other files of a job that has ended: inputs, preview, what killed attempts have handed in."""
+        if not kept:
+            self.files.remove(job_id)
         for name in self.files.names(job_id):
-            if name != result:
+            if name not in kept:
                 self.files.remove(job_id, name)
 
     def _drop(self, job: Job, name: str) -> None:
@@ -320,10 +336,10 @@ class JobService:
         """
 
         def failed(now: Job) -> Job:
-            return replace(self._ended(now, FAILED), error=sentence, error_code=code, refused=refused)
+            return changes.failed(now, self._clock(), sentence, code, refused)
 
-        if self._change_mine(job, failed) is not None:
-            self.files.remove(job.id)
+        if (changed := self._change_mine(job, failed)) is not None:
+            self._keep_only(job.id, changed.inputs)
             _LOG.info("job failed", extra={"job": job.id, "attempt": job.attempt})
 
     def release(self, job: Job, count: bool) -> None:
@@ -338,14 +354,14 @@ class JobService:
             crashes = now.crashes + count
             if crashes >= self.config.max_attempts:
                 error = f"The job took its worker down {crashes} times and was given up."
-                return replace(self._ended(now, FAILED), error=error, error_code="worker-lost", crashes=crashes)
+                return replace(changes.failed(now, self._clock(), error, "worker-lost"), crashes=crashes)
             return replace(now, state=QUEUED, lease=0.0, crashes=crashes)
 
         changed = self._change_mine(job, back)
         if changed is not None and changed.state == QUEUED:
             self._queue.wake()
         elif changed is not None:
-            self.files.remove(job.id)
+            self._keep_only(job.id, changed.inputs)
 
     def _change_mine(self, job: Job, change: Callable[[Job], Job]) -> Job | None:
         def if_mine(now: Job) -> Job | None:
@@ -355,9 +371,6 @@ class JobService:
 
     def _told(self, before: Job, after: Job) -> Delivery | None:
         return told(before, after, self.config.public_url, self.config.keep_h)
-
-    def _ended(self, job: Job, state: str) -> Job:
-        return replace(job, state=state, finished=self._clock(), lease=0.0, preview=None)
 
     # ---- housekeeping, by every worker ----
 
@@ -386,9 +399,9 @@ class JobService:
             if age > 2 * keep:  # until then a client is told that it comes too late
                 self.files.remove(job.id)
                 self.store.remove(job.id)
-            elif age > keep and job.state == DONE:
-                self.store.change(job.id, lambda now: replace(now, state=EXPIRED, result=None, idempotency_key=None))
-                self.files.remove(job.id)
+            elif changes.expired(job, now - keep) is not None:
+                if self.store.change(job.id, lambda row: changes.expired(row, now - keep)) is not None:
+                    self.files.remove(job.id)
 
     def sweep(self) -> None:
         """Remove what killed processes have left: files of no job, uploads that were never finished, results of
@@ -410,7 +423,5 @@ class JobService:
         job = self.store.get(job_id)
         if job is None and self.files.age(job_id) > patience:
             self.files.remove(job_id)
-        elif job is not None and job.state in (FAILED, CANCELLED, EXPIRED):
-            self.files.remove(job_id)
-        elif job is not None and job.state == DONE:
-            self._keep_only(job_id, job.result)
+        elif job is not None and job.state not in ACTIVE:
+            self._keep_only(job_id, [job.result] if job.state == DONE else job.inputs if job.state == FAILED else [])

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from serving.jobs.store import ACTIVE, DONE, QUEUED, JobStore
+from serving.jobs.store import ACTIVE, DONE, FAILED, QUEUED, JobStore
 from serving.problems import busy
 from utils.config import ServiceConfig
 
@@ -60,9 +60,10 @@ def check_quota(config: ServiceConfig, store: JobStore, owner: str, incoming: in
 
 def kept_bytes(config: ServiceConfig, store: JobStore, owner: str) -> int:
     """Bytes that are kept for somebody: uploads of the page, inputs of jobs, results."""
-    jobs = store.find((*ACTIVE, DONE), owner)
+    jobs = store.find((*ACTIVE, DONE, FAILED), owner)
     done = sum(job.result_size or 0 for job in jobs if job.state == DONE)
     under_way = sum(job.input_size + (job.preview_size or 0) for job in jobs if job.state in ACTIVE)
+    under_way += sum(job.input_size for job in jobs if job.is_retryable)
     return done + under_way + _bytes_in(uploads_of(config.data_dir, owner))
 
 

@@ -36,7 +36,7 @@ class Job:
         state: one of `STATES`.
         created: when it was accepted.
         request: what to do: options, names of the input files, text.
-        inputs: names of the files in its folder.
+        inputs: names of the files in its folder; none any more when it has failed for good.
         input_size: bytes of these files.
         idempotency_key: as the client gave it; None again when it is free for another request.
         fingerprint: of the request that came with the key.
@@ -91,6 +91,11 @@ class Job:
     webhook: str | None = None
     base_url: str | None = None
     secret_of: str | None = None
+
+    @property
+    def is_retryable(self) -> bool:
+        """It has failed, but not because of what was sent, and its inputs are still here."""
+        return self.state == FAILED and not self.refused and bool(self.inputs)
 
     def to_json(self) -> str:
         """The whole row as text."""

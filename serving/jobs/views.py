@@ -72,6 +72,7 @@ class JobView(BaseModel):
         description="the same for programs: " + ", ".join(f"{code} ({why})" for code, why in ERROR_CODES.items()),
         examples=[None],
     )
+    retryable: bool = Field(description="it has failed, and trying again may help; see POST /v1/jobs/{id}/retry")
     reference: str | None = Field(description="the client's own name for the job", examples=["order-4711"])
     request: dict[str, Any] = Field(
         description="what was asked for, by the names of the form's fields, with what the server took where they were "
@@ -113,6 +114,7 @@ def job_view(job: Job, position: int | None, keep_h: float) -> JobView:
         summary=_summary(job.summary) if is_done else None,
         error=job.error,
         error_code=job.error_code,
+        retryable=job.is_retryable,
         reference=job.reference,
         request=_request(job),
         created=_time(job.created),

@@ -6,7 +6,7 @@ import html
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -155,7 +155,8 @@ class Page:
         """Cancel a job that is under way."""
         job = self._job(job_id, request)
         if job is not None and job.state in ACTIVE:
-            self._service.cancel(job.id, job.owner)
+            with suppress(Problem):  # it has just come to its end
+                self._service.cancel(job.id, job.owner)
             self._files.remove(job.id)
 
     # ---- what comes out ----
