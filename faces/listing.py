@@ -10,7 +10,8 @@ import numpy as np
 
 from faces.choice import Track, link
 from faces.detector import Detection, FaceDetector
-from faces.shots import Picture, with_cuts
+from faces.shots import Picture, faces_in, with_cuts
+from utils.pictures import picture_of
 
 _LOOK_EVERY_S = 0.2  # seconds between two frames in which faces are looked for
 _SEEN_TWICE = 2  # a face seen once in a longer shot is a mistake of the detector, or too short to be chosen
@@ -63,7 +64,7 @@ def find_faces(pictures: Iterable[Picture], detector: FaceDetector, cut_threshol
             yield from _faces_of(shot, sightings)
             shot, sightings, next_look = shot + 1, [], picture.time
         if picture.time >= next_look:
-            sightings.append((picture.time, detector.detect(picture.image)))
+            sightings.append((picture.time, faces_in(detector, picture_of(picture))))
             next_look = picture.time + _LOOK_EVERY_S
     yield from _faces_of(shot, sightings)
 

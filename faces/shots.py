@@ -19,6 +19,9 @@ from utils import pictures
 from utils.pictures import picture_of
 
 _GREY_SIZE = (64, 36)  # enough to see a cut, too little to see a gesture
+_PANORAMA = 3.0  # how many times as long as wide
+_TILE = 1.5  # side of its parts, in shorter sides
+_SAME_FACE = 0.4  # part of a box in a better one from which both are one face
 _SMALL = 192  # px, longer side of the picture in which faces and cuts are looked for: the detector's size
 
 
@@ -112,12 +115,48 @@ def looks(
     for frame, cut in with_cuts(frames, threshold, flash_frames):
         since = 0 if cut else since
         picture = picture_of(frame)
-        found = detected(detector, small_picture(picture), picture.shape) if since % every == 0 else None
+        found = faces_in(detector, picture) if since % every == 0 else None
         yield Look(frame, picture, cut, found)
         since += 1
 
 
-def detected(detector: FaceDetector, small: np.ndarray, shape: tuple[int, int]) -> list[Detection]:
+def faces_in(detector: FaceDetector, picture: pictures.Picture) -> list[Detection]:
+    """The faces of a picture, in its px; a panorama is looked at in overlapping parts, or they would be too small."""
+    height, width = picture.shape
+    short, long = min(height, width), max(height, width)
+    if long <= _PANORAMA * short:
+        return _detected(detector, small_picture(picture), picture.shape)
+    side = round(_TILE * short)
+    count = -(-(long - side) // short) + 1
+    found: list[Detection] = []
+    for start in np.linspace(0, long - side, count).round().astype(int).tolist():
+        x, y = (start, 0) if width > height else (0, start)
+        part = picture.part(x, y, min(x + side, width), min(y + side, height))
+        small = pictures.ArrayPicture(part).small(_SMALL)
+        at = np.array([x, y], np.float32)
+        found += [
+            replace(face, box=face.box + np.tile(at, 2), keypoints=face.keypoints + at)
+            for face in _detected(detector, small, part.shape[:2])
+        ]
+    return _distinct(found)
+
+
+def _distinct(found: list[Detection]) -> list[Detection]:
+    """Each face once, best first: parts overlap, and at an edge half a face may be seen."""
+    kept: list[Detection] = []
+    for face in sorted(found, key=lambda face: -face.score * float(np.prod(face.box[2:] - face.box[:2])) ** 0.5):
+        if all(_inside(face.box, other.box) < _SAME_FACE for other in kept):
+            kept.append(face)
+    return sorted(kept, key=lambda face: -face.score)
+
+
+def _inside(box: np.ndarray, other: np.ndarray) -> float:
+    """Which part of a box lies in another one."""
+    inner = np.clip(np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2]), 0, None)
+    return float(np.prod(inner) / max(np.prod(box[2:] - box[:2]), 1e-6))
+
+
+def _detected(detector: FaceDetector, small: np.ndarray, shape: tuple[int, int]) -> list[Detection]:
     """Faces found in a reduced picture (h, w, 3), in px of the one of `shape` (H, W) that it was made of."""
     scale = np.array([shape[1] / small.shape[1], shape[0] / small.shape[0]], np.float32)
     return [

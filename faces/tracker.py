@@ -16,7 +16,7 @@ import numpy as np
 
 from faces.choice import CONTINUES, FaceChoice, link
 from faces.detector import FaceDetector, FaceMesh, Roi, iou, roi_from_detection, roi_from_mesh
-from faces.shots import FacePlan, Look, Picture, detected, looks, small_picture
+from faces.shots import FacePlan, Look, Picture, faces_in, looks
 from utils import pictures
 
 
@@ -163,7 +163,7 @@ class FaceTracker:
         """Check the mesh against the detector, and find the face again where the mesh lost it."""
         detections = item.detections
         if detections is None:
-            detections = detected(self._detector, small_picture(item.picture), item.picture.shape)
+            detections = faces_in(self._detector, item.picture)
         box = self._box if points is None else box_of(points)
         best = max(detections, key=lambda d: iou(d.box, box), default=None)
         if best is not None and iou(best.box, box) >= CONTINUES:

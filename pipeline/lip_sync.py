@@ -240,6 +240,9 @@ class LipSyncPipeline:
         info = probe_video(video, limits, size)
         seeing = self._plainly(options).at_size_of(info, size)
         choice = seeing.choice
+        planner = Planner(info, self._detector, self._mesh, self._config, limits, tick, size)
+        if choice.rule == "index" and choice.index:
+            planner.check_index(choice.index, until())
         if info.is_image:
             still = "The speaker cannot be told (a still picture shows nobody speaking): the largest face was taken."
             notes = (still,) if choice.rule == "speaker" else ()
@@ -249,7 +252,6 @@ class LipSyncPipeline:
             return seeing, (*notes, doubtful)
         if not choice.needs_survey:
             return seeing, ()
-        planner = Planner(info, self._detector, self._mesh, self._config, limits, tick, size)
         planned = planner.plan(choice, options.fit, until(), self._judge)
         return replace(seeing, plan=planned.plan), planned.notes
 

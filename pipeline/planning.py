@@ -72,6 +72,26 @@ class Planner:
             seen = looks(reader, self.detector, settings.cut_threshold, settings.detect_every)
             return list(survey(self._ticking(seen, until)))
 
+    def check_index(self, index: int, until: float = math.inf) -> None:
+        """Look through the video until so many faces are seen at once that one has this index, from 0.
+
+        Raises:
+            InputError: there are never so many; tells how many there are.
+        """
+        most = 0
+        settings = self._settings()
+        with VideoReader(self.info.path, self.limits, size=self.size) as reader:
+            seen = looks(reader, self.detector, settings.cut_threshold, settings.detect_every)
+            for look in self._ticking(seen, until):
+                most = max(most, len(look.detections or ()))
+                if most > index:
+                    return
+        known = {0: "no face is seen", 1: "one face is seen"}.get(most, f"at most {most} faces are seen at once")
+        raise InputError(
+            f"There is no face with --face index:{index}: {known} in {self.info.path}. The leftmost is index:0; "
+            "--list-faces shows all."
+        )
+
     def plan(
         self,
         choice: FaceChoice,

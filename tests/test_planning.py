@@ -181,3 +181,20 @@ def test_the_faces_of_a_video_are_surveyed_up_to_a_time(tiny: LipSyncPipeline, t
     shots = planner.shots()
     assert [len(shot.faces()) for shot in shots] == [2, 0]
     assert len(replace(planner).shots(until=0.1)) == 1
+
+
+@pytest.mark.parametrize("name", ["in.mp4", "in.png"])
+def test_an_index_beyond_the_faces_is_refused_with_their_number(
+    tiny: LipSyncPipeline, tmp_path: Path, name: str
+) -> None:
+    pair = np.concatenate([footage.face_frame(0.0, (240, 240))] * 2, axis=1)
+    if name == "in.png":
+        cv2.imwrite(str(tmp_path / name), cv2.cvtColor(pair, cv2.COLOR_RGB2BGR))
+    else:
+        write(tmp_path / name, [pair] * 12)
+    speech = footage.make_sound(tmp_path / "speech.wav", 0.3)
+
+    with pytest.raises(InputError, match="at most 2 faces"):
+        tiny.run(tmp_path / name, speech, tmp_path / "out.mp4", Options(steps=1, face="index:9"))
+
+    assert tiny.run(tmp_path / name, speech, tmp_path / "out.mp4", Options(steps=1, face="index:1")).generated

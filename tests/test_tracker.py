@@ -12,8 +12,8 @@ import pytest
 from skimage import data as pictures
 
 from faces.choice import FaceChoice, link
-from faces.detector import Detection, FaceDetector, FaceMesh
-from faces.shots import FacePlan, Look, Shot, looks, survey, with_cuts
+from faces.detector import Detection, FaceDetector, FaceMesh, roi_from_detection
+from faces.shots import FacePlan, Look, Shot, faces_in, looks, survey, with_cuts
 from faces.tracker import FaceTracker, TrackerSettings, box_of
 from tests.footage import face_frame
 from utils.helpers import InputError
@@ -275,3 +275,41 @@ def test_no_face_is_found_where_a_real_clip_shows_none(
         image = next(itertools.islice(reader, 80, None)).image  # hands and clothes that look like four faces
     assert any(net.candidates(image, 0.5) for net in networks[0]._networks)
     assert networks[0].detect(image) == []
+
+
+def test_a_face_upside_down_is_found_and_stands_on_its_head(
+    networks: tuple[FaceDetector, FaceMesh], face: np.ndarray
+) -> None:
+    upright = scene([(face, 220, 60)])
+    turned = np.ascontiguousarray(upright[::-1, ::-1])
+
+    (found,) = networks[0].detect(turned)
+    (usual,) = networks[0].detect(upright)
+    points, presence = networks[1](turned, roi_from_detection(found))
+
+    assert presence > 0.8 and points[152, 1] < points[10, 1] - 50  # the chin is above the forehead
+    assert np.abs(found.box - (640, 360, 640, 360) + usual.box[[2, 3, 0, 1]]).max() < 8
+
+
+@pytest.mark.parametrize("name", ["lrcar_p021_0032.mp4", "lrcar_p019_0025.mp4"])
+def test_real_faces_are_found_whichever_way_up(
+    networks: tuple[FaceDetector, FaceMesh], talking_faces: Path, name: str
+) -> None:
+    with VideoReader(talking_faces / "test" / "videos" / name) as reader:
+        image = next(iter(reader)).image
+    for turns in range(4):
+        (found,) = faces_in(networks[0], ArrayPicture(np.ascontiguousarray(np.rot90(image, turns))))
+        lean = np.degrees(roi_from_detection(found).angle) + 90 * turns
+        assert abs((lean + 180) % 360 - 180) < 15
+
+
+@pytest.mark.parametrize("x", [0, 2890, 5100, 6120])
+def test_a_face_in_a_panorama_is_found_once(networks: tuple[FaceDetector, FaceMesh], face: np.ndarray, x: int) -> None:
+    panorama = scene([(face, x, 60)], size=(360, 6360))
+
+    (found,) = faces_in(networks[0], ArrayPicture(panorama))
+    (standing,) = faces_in(networks[0], ArrayPicture(np.ascontiguousarray(panorama.transpose(1, 0, 2)[:, ::-1])))
+
+    (usual,) = networks[0].detect(scene([(face, 220, 60)]))
+    assert np.abs(found.box - usual.box - (x - 220, 0, x - 220, 0)).max() < 12
+    assert abs((standing.box[1] + standing.box[3]) / 2 - (found.box[0] + found.box[2]) / 2) < 12
