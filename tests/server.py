@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,12 @@ class Server:
         listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True)
         return [int(pid) for pid in listed.stdout.split()]
 
+    def runner_pids(self) -> list[int]:
+        """Of the processes that its workers have draw."""
+        parents = ",".join(map(str, self.worker_pids())) or "0"
+        listed = subprocess.run(["ps", "-o", "pid=", "--ppid", parents], capture_output=True, text=True)
+        return [int(pid) for pid in listed.stdout.split()]
+
     def uploads(self) -> list[Path]:
         """What lies in the folder for uploads on their way in."""
         return list((self.data / "incoming").iterdir())
@@ -68,21 +74,24 @@ def make_media(folder: Path, weights: Path) -> Path:
 
 
 @contextmanager
-def running(media: Path, data: Path, *options: str) -> Iterator[Server]:
-    """Start the API with these options, and wait until it is ready."""
+def running(media: Path, data: Path, *options: str, wrapper: Sequence[str] = ()) -> Iterator[Server]:
+    """Start the API with these options, and wait until it is ready; see `process`."""
     port = free_port()
     log = data.parent / f"{data.name}.log"
     command = ["--mode", "api", "--port", str(port), "--data-dir", str(data), *options]
-    with process(media, log, *command) as started:
+    with process(media, log, *command, wrapper=wrapper) as started:
         server = Server(f"http://127.0.0.1:{port}", data, log, started)
         wait_for(lambda: check_alive(started, log) and is_ready(server), "a server that is ready")
         yield server
 
 
 @contextmanager
-def process(media: Path, log: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the program with these options and small networks; interrupted at the end of the block."""
-    command = [sys.executable, "app.py", *options, "--config", str(media / "tiny_config.yaml")]
+def process(
+    media: Path, log: Path, *options: str, wrapper: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the program with these options and small networks, by a command that prepares and becomes it (`wrapper`);
+    interrupted at the end of the block."""
+    command = [*wrapper, sys.executable, "app.py", *options, "--config", str(media / "tiny_config.yaml")]
     with open(log, "ab") as file:
         started = subprocess.Popen(command, cwd=REPO, stderr=file)
     try:
@@ -102,12 +111,17 @@ def is_ready(server: Server) -> bool:
 
 def submit(server: Server, media: Path, sound: str = "speech.wav", crf: int = 16, **headers: str) -> str:
     """Submit a job; returns its id."""
+    answer = post(server, media, sound, crf, **headers)
+    assert answer.status_code == 202, answer.text
+    return answer.json()["id"]
+
+
+def post(server: Server, media: Path, sound: str, crf: int, **headers: str) -> httpx.Response:
+    """Ask for a job."""
     with open(media / "portrait.png", "rb") as video, open(media / sound, "rb") as audio:
         files = {"video_file": video, "audio_file": audio}
         data = {"steps": "1", "crf": str(crf)}
-        answer = httpx.post(f"{server.url}/jobs", files=files, data=data, headers=headers, timeout=60)
-    assert answer.status_code == 202, answer.text
-    return answer.json()["id"]
+        return httpx.post(f"{server.url}/jobs", files=files, data=data, headers=headers, timeout=60)
 
 
 def ended(server: Server, job_id: str) -> dict[str, Any]:

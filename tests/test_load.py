@@ -110,9 +110,14 @@ def check(server: Server, files: Path, jobs: dict[str, int], undisturbed: list[s
     assert sorted(known) == sorted([*jobs, *undisturbed])
     left = sorted(str(path.relative_to(files).parent) for path in files.rglob("*") if path.is_file())
     assert left == sorted(known)  # one file for each: its result
-    lines = [line for log in logs for line in log.read_text(encoding="utf-8").splitlines() if '"job done"' in line]
-    finished = [re.search(r'"job": "(\w+)"', line)[1] for line in lines]
+    finished = finished_jobs(logs)
     assert len(finished) == len(set(finished))
+
+
+def finished_jobs(logs: list[Path]) -> list[str]:
+    """Ids of the jobs that workers have noted as done, as often as they have."""
+    lines = [line for log in logs for line in log.read_text(encoding="utf-8").splitlines() if '"job done"' in line]
+    return [re.search(r'"job": "(\w+)"', line)[1] for line in lines]
 
 
 def digest(server: Server, job_id: str) -> str:
