@@ -99,7 +99,7 @@ def test_sounds_are_found_in_what_is_heard() -> None:
     found = decode(heard)
     assert [p.symbol for p in found] == ["m", "a"]
     assert found[0].start == pytest.approx(0.2) and found[0].end == found[1].start == pytest.approx(0.5)
-    active = np.arange(60) < 25
+    active = np.arange(60) < 21
     assert [p.symbol for p in decode(heard, active)] == ["m"]
     assert decode(heard[:0]) == ()
 

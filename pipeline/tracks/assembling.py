@@ -24,7 +24,7 @@ _LIPS = SHAPES.index("A")
 
 @dataclass(frozen=True)
 class Moved:
-    """How far a mouth is from its resting one, (F,) each, in the units of `pipeline.track.Curves`; may be negative."""
+    """How far a mouth is from its resting one, (F,) each, as in `pipeline.track.Curves`, without the limits there."""
 
     opening: np.ndarray
     width: np.ndarray
@@ -34,8 +34,9 @@ class Moved:
 def moved(shape: np.ndarray, basis: MouthShape) -> Moved:
     """What mouth shape coefficients (F, K) say of lips and jaw."""
     moves = basis.components.reshape(basis.num_coefficients, -1, 2)
-    jaw = shape @ moves[:, JAW_PART, 1].max(axis=1)
-    return Moved(shape @ mouth_opening(moves) / OPEN_PX, shape @ mouth_width(moves) / WIDE_PX, jaw / JAW_PX)
+    opening, jaw = shape @ mouth_opening(moves), shape @ moves[:, JAW_PART, 1].max(axis=1)
+    # A mouth is not more closed than at rest: that would take the openness from vowels that the rules open.
+    return Moved(np.maximum(opening, 0) / OPEN_PX, shape @ mouth_width(moves) / WIDE_PX, np.maximum(jaw, 0) / JAW_PX)
 
 
 def assemble(

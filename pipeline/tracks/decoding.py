@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.phonemes import SILENCE, STEPS_PER_SECOND, SYMBOLS, Phoneme
+from models.phonemes import BILABIALS, SILENCE, STEPS_PER_SECOND, SYMBOLS, VOWELS, Phoneme
 from utils.stages import stop_point
 
 _FLOOR = -9.0  # log-probability that a step costs at most
-_CHANGE = 2.0  # what going over to another sound costs, so that a single odd step makes none
+_CHANGE = 1.5  # what going over to another sound costs, so that a single odd step makes none
+_LIPS_BONUS = 2.0  # of p, b and m: lips that miss one are seen, one too many in a stop or a nasal hardly is
+_OWN_SHARE = 0.1  # how much it counts which of the three it is
+_EARLIER, _LATER = 8, 3  # steps around speech that may belong to it: it is noticed late, and a first m is quiet
 _CHECK_EVERY = 2000  # steps
 
 
@@ -21,7 +24,7 @@ def decode(log_probabilities: np.ndarray, active: np.ndarray | None = None) -> t
     """
     if not len(log_probabilities):
         return ()
-    path = _best_path(log_probabilities, active)
+    path = _best_path(_lips_first(log_probabilities), None if active is None else _widened(active))
     edges = np.flatnonzero(np.diff(path, prepend=-1, append=-1))
     times = _edge_times(log_probabilities, path, edges)
     found = []
@@ -29,6 +32,24 @@ def decode(log_probabilities: np.ndarray, active: np.ndarray | None = None) -> t
         if (identity := int(path[first])) != SILENCE:
             found.append(Phoneme(SYMBOLS[identity], identity, float(start), float(end)))
     return tuple(found)
+
+
+def _widened(active: np.ndarray) -> np.ndarray:
+    """Steps (T,) bool that are active or near to active ones."""
+    total = np.concatenate([[0], np.cumsum(active)])
+    steps = np.arange(len(active))
+    high, low = np.minimum(steps + _EARLIER + 1, len(active)), np.maximum(steps - _LATER, 0)
+    return total[high] > total[low]
+
+
+def _lips_first(heard: np.ndarray) -> np.ndarray:
+    """The same, where each of p, b and m has the chance of all three, and more than heard where no vowel is heard."""
+    lips, wanted = sorted(BILABIALS), heard.astype(np.float32)
+    together = np.logaddexp.reduce(wanted[:, lips], axis=1, keepdims=True)
+    vowels = np.exp(wanted[:, sorted(VOWELS)]).sum(axis=1, keepdims=True)
+    share = wanted[:, lips] - together
+    wanted[:, lips] = together + _LIPS_BONUS * np.clip(1 - vowels, 0, 1) + _OWN_SHARE * share
+    return wanted
 
 
 def _best_path(heard: np.ndarray, active: np.ndarray | None) -> np.ndarray:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.track import Track
-from pipeline.tracks import arkit, captions, live2d, rhubarb, tables
+from pipeline.tracks import arkit, captions, gltf, live2d, rhubarb, tables
+from pipeline.tracks.avatar import load_avatar
 from utils.helpers import InputError, atomic_path
 
 
@@ -19,14 +20,16 @@ class Format:
         name: as in --track-format.
         endings: of file names that mean it, the usual one first.
         about: a few words for a person.
-        write: writes a track into a file.
+        write: writes a track into a file (and takes an avatar's file or None, where it is one of those).
+        avatar: whether it holds a head.
         words: whether it holds words and nothing else.
     """
 
     name: str
     endings: tuple[str, ...]
     about: str
-    write: Callable[[Track, Path], None]
+    write: Callable[..., None]
+    avatar: bool = False
     words: bool = False
 
 
@@ -44,6 +47,8 @@ FORMATS = {
         Format("vrm", (".vrm.csv",), "VRM's vowels for each frame", tables.write_vrm),
         Format("keyframes", (".keyframes.csv",), "After Effects, Blender: lips and jaw", tables.write_keyframes),
         Format("live2d", (".motion3.json",), "Live2D, VTube Studio", live2d.write_motion),
+        Format("glb", (".glb", ".vrm"), "animated head or avatar, binary glTF", gltf.write_glb, avatar=True),
+        Format("gltf", (".gltf",), "the same as text", gltf.write_gltf, avatar=True),
         Format("srt", (".srt",), "a word in each cue", captions.write_srt, words=True),
         Format("vtt", (".vtt",), "words with times inside lines", captions.write_vtt, words=True),
         Format("track", (".track.json",), "everything that is known", tables.write_track_json),
@@ -72,6 +77,13 @@ def format_of(path: Path, name: str | None = None) -> Format:
     return endings[max(fitting, key=len)]
 
 
+def check_avatar(onto: Path, wanted: bool) -> None:
+    """Raise InputError where an avatar cannot be used, or no format that is `wanted` holds one."""
+    if not wanted:
+        raise InputError("An avatar is moved in .glb, .gltf and .vrm only: give --track NAME.glb as well.")
+    load_avatar(onto)
+
+
 def check_words(path: Path, chosen: Format, known: bool) -> None:
     """Raise InputError where a format needs words and they are not `known`."""
     if chosen.words and not known:
@@ -80,15 +92,24 @@ def check_words(path: Path, chosen: Format, known: bool) -> None:
         )
 
 
-def write_track(track: Track, path: Path) -> None:
+def write_track(track: Track, path: Path, onto: Path | None = None) -> None:
     """Write a track in the format that its options or the file's ending ask for.
 
     The file appears under its name only when it is complete.
 
+    Args:
+        track: the movement.
+        path: the file.
+        onto: an avatar for the formats that hold one; None = the sample head.
+
     Raises:
-        InputError: there is no such format, it needs words and there are none, or the file cannot be written.
+        InputError: there is no such format, it needs words and there are none, the avatar cannot be used, or the file
+            cannot be written.
     """
     chosen = format_of(path, track.options.format)
     check_words(path, chosen, bool(track.words))
     with atomic_path(path) as temporary:
-        chosen.write(track, temporary)
+        if chosen.avatar:
+            chosen.write(track, temporary, onto)
+        else:
+            chosen.write(track, temporary)

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from utils.helpers import InputError, temporary_folder
 
 STANDARD_INPUT = Path("-")
-_NAMES = ("--video", "--audio", "--output", "--text-file", "--batch", "--track")
+_NAMES = ("--video", "--audio", "--output", "--text-file", "--batch", "--track", "--onto")
 _PIECE = 1 << 20  # bytes
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from language_processor import LanguageProcessor, SpokenText
 from pipeline import engine_choice
 from pipeline.options import Options, check_inputs, check_output
-from pipeline.tracks.formats import check_words, format_of, write_track
+from pipeline.tracks.formats import check_avatar, check_words, format_of, write_track
 from pipeline.tracks.options import TrackOptions
 from serving.cli.spoken_text import describe_voice
 from utils.config import Config
@@ -66,6 +66,7 @@ class TrackJob:
         others: further files of the same track.
         options: choices.
         spoken: the text; None where there is only a sound.
+        onto: an avatar; None = the sample head.
     """
 
     audio: Path | None
@@ -73,12 +74,13 @@ class TrackJob:
     others: tuple[Path, ...]
     options: TrackOptions
     spoken: SpokenText | None
+    onto: Path | None = None
     subtitles: None = None
 
     @property
     def inputs(self) -> tuple[Path, ...]:
         """The files that it reads."""
-        return () if self.audio is None else (self.audio,)
+        return tuple(path for path in (self.audio, self.onto) if path is not None)
 
     @property
     def outputs(self) -> tuple[Path, ...]:
@@ -88,8 +90,11 @@ class TrackJob:
     def check(self) -> None:
         """Raise InputError for an option or a file name that cannot be used."""
         self.options.check()
-        for output in self.outputs:
-            check_words(output, format_of(output, self.options.format), self.spoken is not None)
+        chosen = {output: format_of(output, self.options.format) for output in self.outputs}
+        if self.onto is not None:
+            check_avatar(self.onto, any(entry.avatar for entry in chosen.values()))
+        for output, entry in chosen.items():
+            check_words(output, entry, self.spoken is not None)
             check_output(output, self.inputs)
 
 
@@ -161,7 +166,7 @@ class Maker:
             self._check_voice(job.spoken, job.audio is None)
         track = self._track_maker.make(job.audio, job.spoken, job.options)
         for output in job.outputs:
-            write_track(track, output)
+            write_track(track, output, job.onto)
         return track
 
     @cached_property

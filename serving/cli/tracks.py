@@ -33,6 +33,12 @@ def add_track(parser: argparse.ArgumentParser) -> None:
         "--track-format", choices=FORMATS, metavar="NAME", help=f"whatever the ending: {', '.join(FORMATS)}"
     )
     track.add_argument(
+        "--onto",
+        type=Path,
+        metavar="AVATAR",
+        help="a .glb or .vrm with blend shapes that is to move, for .glb, .gltf and .vrm (default: a sample head)",
+    )
+    track.add_argument(
         "--smooth",
         type=float,
         metavar="SECONDS",
@@ -66,7 +72,7 @@ def track_job(arguments: argparse.Namespace, seed: int) -> TrackJob:
     given["seed"] = seed if arguments.seed is None else arguments.seed
     options = TrackOptions(**{name: value for name, value in given.items() if value is not None})
     first, *others = arguments.track
-    return TrackJob(arguments.audio, first, tuple(others), options, spoken_text_of(arguments))
+    return TrackJob(arguments.audio, first, tuple(others), options, spoken_text_of(arguments), arguments.onto)
 
 
 def describe_track(track: Track, job: TrackJob) -> str:
