@@ -11,15 +11,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.http.about_routes import ABOUT, STATE
 from serving.http.context import Access, Parts
+from serving.http.file_routes import RESULTS
 from serving.http.intake import Intake
 from serving.http.job_routes import JOBS
+from serving.http.links import Links
 from serving.http.metrics import Metrics
 from serving.http.refusals import add_problems, described
 from serving.http.security import Guard
 from serving.jobs.jobs import JobService
 from serving.jobs.views import VERSION
 
-ROUTERS = (JOBS, ABOUT, STATE)
+ROUTERS = (JOBS, RESULTS, ABOUT, STATE)
 _DESCRIPTION = (
     "Makes a person in a video, or a portrait, speak new words. **Only with the consent of the person shown.** "
     "Every result says in its metadata that it is synthetic."
@@ -43,7 +45,7 @@ def create_app(service: JobService, intake: Intake, access: Access) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
-    parts = Parts(service, intake, access, CollectorRegistry())
+    parts = Parts(service, intake, access, CollectorRegistry(), Links(service.config.data_dir))
     app.state.parts = parts
     for router in ROUTERS:
         app.include_router(router)
@@ -56,8 +58,8 @@ def create_app(service: JobService, intake: Intake, access: Access) -> FastAPI:
             CORSMiddleware,
             allow_origins=list(access.origins),
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Idempotency-Key", "Last-Event-ID", "Range"],
-            expose_headers=["Content-Range", "Location", "Retry-After"],
+            allow_headers=["Authorization", "Idempotency-Key", "If-None-Match", "If-Range", "Last-Event-ID", "Range"],
+            expose_headers=["Content-Range", "ETag", "Idempotent-Replayed", "Location", "Retry-After"],
         )
     app.add_middleware(
         Guard,

@@ -11,6 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CollectorRegistry
 
 from serving.http.intake import Intake
+from serving.http.links import Links
 from serving.http.security import ApiKeys
 from serving.jobs.jobs import LOCAL_OWNER, JobService
 from serving.jobs.store import QUEUED, Job
@@ -43,12 +44,18 @@ class Parts:
         intake: checks what comes in.
         access: who may use it.
         registry: numbers for Prometheus.
+        links: to results, without keys.
     """
 
     service: JobService
     intake: Intake
     access: Access
     registry: CollectorRegistry
+    links: Links
+
+    def key_hash(self, owner: str) -> str | None:
+        """Hash of somebody's API key; "" where there are no keys, None where there is no such key any more."""
+        return "" if self.access.keys is None else self.access.keys.hash_of(owner)
 
     def view(self, job: Job) -> JobView:
         """A job as clients see it."""
@@ -65,9 +72,10 @@ Context = Annotated[Parts, Depends(_parts)]
 _BEARER = HTTPBearer(auto_error=False, description="an API key, where keys are in use")
 
 
-def _owner(
-    request: Request, context: Context, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
-) -> str:
+Given = Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
+
+
+def _owner(request: Request, context: Context, given: Given) -> str:
     """Whose jobs the request is about; the request's state notes whose secret signs what is told about them."""
     keys, request.state.secret_of = context.access.keys, None
     if keys is None:
@@ -88,6 +96,11 @@ def _job(job_id: str, owner: Owner, context: Context) -> Job:
     if re.fullmatch(r"[0-9a-f]{32}", job_id) is None:
         raise no_such_job()
     return context.service.get(job_id, owner)
+
+
+def owned_job(job_id: str, request: Request, context: Context, given: Given) -> Job:
+    """The same, where it is not yet known whose request it is."""
+    return _job(job_id, _owner(request, context, given), context)
 
 
 OneJob = Annotated[Job, Depends(_job)]

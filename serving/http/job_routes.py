@@ -18,10 +18,10 @@ from serving.http.context import Context, OneJob, Owner
 from serving.http.events import EventStream, events_response
 from serving.http.forms import openapi_body
 from serving.http.refusals import problems
-from serving.http.results import file_response, result_response
+from serving.http.results import VIDEO, result_response
 from serving.jobs.jobs import JobService
-from serving.jobs.store import ACTIVE, DONE, FAILED, Job, Mark
-from serving.jobs.views import MEDIA_TYPES, VERSION, JobView
+from serving.jobs.store import ACTIVE, DONE, Job, Mark
+from serving.jobs.views import VERSION, JobView
 from serving.problems import Problem, bad_input
 
 JOBS = APIRouter(prefix=VERSION)
@@ -47,27 +47,14 @@ IdempotencyKey = Annotated[
 LastEventId = Annotated[str | None, Header(description="id of the last event that was seen; only newer ones are sent")]
 _UPLOAD = problems(400, 408, 413, 415, 422, 429, 501, 507)
 _BODY = {"requestBody": openapi_body()}
-_VIDEO: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The video.", "content": {kind: {} for kind in MEDIA_TYPES.values()}}
-}
-_RANGE: dict[int | str, dict[str, Any]] = {
-    206: {
-        "description": "The range of the video that the header Range asks for.",
-        "content": {kind: {} for kind in MEDIA_TYPES.values()},
-        "headers": {"Content-Range": {"schema": {"type": "string"}}},
-    }
-}
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Events; the data of most is the job."},
     204: {"description": "The job has ended, and the client has seen that."},
 }
-_RANGE_HEADERS = [
-    {"name": name, "in": "header", "required": False, "description": what, "schema": {"type": "string"}}
-    for name, what in (
-        ("Range", "the bytes to send, such as bytes=0-999; what is no such range is ignored"),
-        ("If-Range", "the ETag of which the range is wanted; the whole is sent if it is another"),
-    )
-]
+_ABOUT_ONE_JOB = (
+    *("show_job", "cancel_job", "retry_job", "delete_job", "follow_job"),
+    *("get_result", "make_link", "get_preview"),
+)
 _ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {
         "description": "The job is taken in.",
@@ -77,13 +64,13 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
         },
         "links": {
             name: {"operationId": name, "parameters": {"job_id": "$response.body#/id"}}
-            for name in ("show_job", "cancel_job", "retry_job", "delete_job", "follow_job", "get_result", "get_preview")
+            for name in _ABOUT_ONE_JOB
         },
     }
 }
 
 
-@JOBS.post("/generate", response_class=Response, responses=_VIDEO | _UPLOAD | problems(500), openapi_extra=_BODY)
+@JOBS.post("/generate", response_class=Response, responses=VIDEO | _UPLOAD | problems(500), openapi_extra=_BODY)
 async def generate(request: Request, owner: Owner, context: Context) -> Response:
     """Make a video and wait for it. Going away cancels it. For long videos, use /v1/jobs."""
     service = context.service
@@ -200,36 +187,3 @@ def follow_job(job: OneJob, context: Context, last_event_id: LastEventId = None)
         return None if now is None else context.view(now)
 
     return events_response(context.view(job), look, store.faults, last_event_id)
-
-
-@JOBS.head("/jobs/{job_id}/result", include_in_schema=False)
-@JOBS.get(
-    "/jobs/{job_id}/result",
-    response_class=Response,
-    responses=_VIDEO | _RANGE | problems(404, 409, 410, 416),
-    openapi_extra={"parameters": _RANGE_HEADERS},
-)
-def get_result(request: Request, job: OneJob, context: Context) -> Response:
-    """The video. Ranges work, so players can seek."""
-    if job.state in ACTIVE:
-        raise Problem(409, "not-finished", "The job is not finished yet; ask again later.", {"Retry-After": "2"})
-    if job.state == FAILED:
-        raise Problem(409, "failed", f"There is no result: {job.error}")
-    if job.state != DONE:
-        raise Problem(410, "gone", f"The job is {job.state}; its result is deleted.")
-    return result_response(request, context.service.files, job)
-
-
-@JOBS.get(
-    "/jobs/{job_id}/preview",
-    response_class=Response,
-    responses=_VIDEO | _RANGE | problems(404, 409, 410, 416),
-    openapi_extra={"parameters": _RANGE_HEADERS},
-)
-def get_preview(request: Request, job: OneJob, context: Context) -> Response:
-    """The first seconds, small, while the rest is being made."""
-    if job.state not in ACTIVE:
-        raise Problem(410, "gone", f"The job is {job.state}, and a preview is kept only until then.")
-    if job.preview is None:
-        raise Problem(409, "not-finished", "There is no preview yet; ask again later.", {"Retry-After": "2"})
-    return file_response(request, context.service.files, job, job.preview, job.preview_size)

@@ -24,7 +24,7 @@ _RETRY_AFTER = {"description": "seconds", "schema": {"type": "integer", "minimum
 _REFUSALS = {
     400: "The form is broken, or the client went away.",
     401: "An API key is wanted.",
-    403: "A web page of another site asks.",
+    403: "A web page of another site asks, or a signed link is not valid.",
     404: "There is no such job.",
     408: "The upload is too slow.",
     409: "The job is not in a state for this; or the idempotency key came with another request.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -12,8 +13,17 @@ from serving.jobs.store import Job
 from serving.jobs.views import MEDIA_TYPES
 from serving.problems import Problem
 
+VIDEO: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The video.", "content": {kind: {} for kind in MEDIA_TYPES.values()}}
+}
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 _DIGITS = 18
+_HEADERS = {
+    "Accept-Ranges": "bytes",
+    "Cache-Control": "private, no-cache",  # kept by the client only, and asked for with If-None-Match each time
+    # A browser that opens the address itself puts a player of its own around the video.
+    "Content-Security-Policy": "default-src 'none'; media-src 'self'; style-src 'unsafe-inline'",
+}
 
 
 def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
@@ -57,24 +67,28 @@ def file_response(request: Request, files: JobFiles, job: Job, name: str, size: 
     """
     stem, _, kind = name.rpartition(".")
     tag, media_type = f'"{job.id}-{stem}"', MEDIA_TYPES[f".{kind}"]
-    header = request.headers.get("range")
-    if request.headers.get("if-range", tag) != tag:
-        header = None
-    part = byte_range(header, size)
+    headers = _HEADERS | {"ETag": tag, "Content-Disposition": f'inline; filename="{stem.partition("-")[0]}.{kind}"'}
+    if getattr(request.state, "is_linked", False):
+        headers["Cross-Origin-Resource-Policy"] = "cross-origin"  # so that pages of other sites can show it
+    try:
+        files.open(job.id, name).close()
+    except FileNotFoundError as error:
+        raise Problem(410, "gone", "The file has been deleted.") from error
+    if _is_known(request.headers.get("if-none-match"), tag):
+        return Response(None, 304, headers)
+    wanted = request.headers.get("range") if request.headers.get("if-range", tag) == tag else None
+    part = byte_range(wanted, size)
     start, end = part or (0, size)
-    headers = {
-        "Accept-Ranges": "bytes",
-        "ETag": tag,
-        "Content-Length": str(end - start),
-        "Content-Disposition": f'inline; filename="{stem.partition("-")[0]}.{kind}"',
-    }
+    headers["Content-Length"] = str(end - start)
     if part is not None:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     status = 200 if part is None else 206
     if request.method == "HEAD":
         return Response(None, status, headers, media_type)
-    try:
-        files.open(job.id, name).close()
-    except FileNotFoundError as error:
-        raise Problem(410, "gone", "The file has been deleted.") from error
     return StreamingResponse(files.read(job.id, name, start, end), status, headers, media_type)
+
+
+def _is_known(header: str | None, tag: str) -> bool:
+    """Whether If-None-Match names the tag; as RFC 9110 has it, W/ makes no difference."""
+    tags = [one.strip().removeprefix("W/") for one in (header or "").split(",")]
+    return tag in tags or tags == ["*"]
