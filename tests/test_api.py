@@ -352,6 +352,26 @@ def test_results_that_are_no_more(client: TestClient, service: JobService, form:
     assert client.get(f"/jobs/{job_id}").json()["error"] == "No face can be used anywhere."
 
 
+def test_subtitles_of_a_job(client: TestClient, service: JobService, form: dict[str, Any]) -> None:
+    is_problem(client.post("/v1/jobs", files=form, data={"srt": "true"}), 422, r"srt.*text_input")
+    form["video_file"][1].seek(0), form["audio_file"][1].seek(0)
+    job = f"/v1/jobs/{client.post('/v1/jobs', files=form).json()['id']}"
+    is_problem(client.get(f"{job}/subtitles"), 409, "not finished")
+    words = service.config.data_dir / "words.srt"
+    words.write_text("1\n00:00:00,000 --> 00:00:01,000\nHé!\n", encoding="utf-8")
+    assert service.complete(service.take(), result_file(service, FILM), SUMMARY, words)
+    assert client.get(job).json()["subtitles_url"] == f"{job}/subtitles"
+    service.sweep()
+    assert client.get(f"{job}/subtitles").content.decode() == "1\n00:00:00,000 --> 00:00:01,000\nHé!\n"
+    service.files.remove(job.rpartition("/")[2], "subtitles-1.srt")
+    is_problem(client.get(f"{job}/subtitles"), 410, "deleted")
+    form["video_file"][1].seek(0), form["audio_file"][1].seek(0)
+    job = f"/v1/jobs/{client.post('/v1/jobs', files=form).json()['id']}"
+    finish(service)
+    assert client.get(job).json()["subtitles_url"] is None
+    is_problem(client.get(f"{job}/subtitles"), 409, "no subtitles")
+
+
 def test_a_job_is_cancelled_tried_again_and_deleted(
     client: TestClient, service: JobService, form: dict[str, Any]
 ) -> None:

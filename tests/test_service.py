@@ -63,6 +63,24 @@ def test_a_running_job_is_cancelled_within_a_second(server: Server, media: Path)
     assert ended(server, submit(server, media))["state"] == "done"  # the worker goes on
 
 
+def test_a_text_comes_with_its_subtitles(server: Server, media: Path) -> None:
+    data = {"text_input": "Good morning!", "lang": "en", "steps": "1", "srt": "true", "reference": "my-4711"}
+    with httpx.Client(base_url=server.url, timeout=60) as client, open(media / "portrait.png", "rb") as video:
+        made = client.post("/v1/jobs", files={"video_file": video}, data=data)
+        if made.status_code == 501:
+            pytest.skip(made.json()["detail"])
+        job = ended(server, made.json()["id"])
+        assert job["state"] == "done" and job["request"]["srt"] and job["reference"] == "my-4711", job
+        assert job["summary"]["new_mouths"] == job["summary"]["frames"] > 10
+        answer = client.get(job["subtitles_url"])
+        assert answer.headers["content-type"] == "application/x-subrip"
+        assert re.fullmatch(r"1\n00:00:00,\d{3} --> 00:00:0\d,\d{3}\nGood morning!\n*", answer.text)
+        assert client.get(job["subtitles_url"], headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
+        names = sorted(path.name for path in (server.data / "jobs" / job["id"]).iterdir())
+        assert names == ["result-1.mp4", "subtitles-1.srt"]
+        client.delete(f"/v1/jobs/{job['id']}")
+
+
 def test_the_first_seconds_can_be_watched_while_the_rest_is_made(server: Server, media: Path, tmp_path: Path) -> None:
     with httpx.Client(base_url=server.url, timeout=60) as client:
         job = f"/jobs/{submit(server, media, 'long.wav')}"

@@ -15,19 +15,20 @@ from serving.http.links import no_link
 from serving.http.refusals import problems
 from serving.http.results import VIDEO, file_response, result_response
 from serving.jobs.store import ACTIVE, DONE, FAILED, Job
-from serving.jobs.views import MEDIA_TYPES, VERSION
+from serving.jobs.views import MEDIA_TYPES, SUBTITLES_TYPE, VERSION
 from serving.problems import Problem
 
 RESULTS = APIRouter(prefix=VERSION)
 _LONGEST_S = 7 * 86400
 _RANGE: dict[int | str, dict[str, Any]] = {
     206: {
-        "description": "The range of the video that the header Range asks for.",
-        "content": {kind: {} for kind in MEDIA_TYPES.values()},
+        "description": "The range of the file that the header Range asks for.",
+        "content": {kind: {} for kind in (*MEDIA_TYPES.values(), SUBTITLES_TYPE)},
         "headers": {"Content-Range": {"schema": {"type": "string"}}},
     },
     304: {"description": "The client has it already, as If-None-Match says."},
 }
+_SUBTITLES: dict[int | str, dict[str, Any]] = {200: {"description": "Subtitles.", "content": {SUBTITLES_TYPE: {}}}}
 _RANGE_HEADERS = [
     {"name": name, "in": "header", "required": False, "description": what, "schema": {"type": "string"}}
     for name, what in (
@@ -100,6 +101,16 @@ def make_link(
     link = context.links.link(job, expires, context.key_hash(job.owner) or "")
     base = context.service.config.public_url or str(request.base_url)
     return LinkView(url=base.rstrip("/") + link, expires=datetime.fromtimestamp(expires, timezone.utc))
+
+
+@RESULTS.head("/jobs/{job_id}/subtitles", include_in_schema=False)
+@RESULTS.get("/jobs/{job_id}/subtitles", responses=_SUBTITLES | _RANGE | problems(404, 409, 410, 416), **_SENT)
+def get_subtitles(request: Request, job: OneJob, context: Context) -> Response:
+    """The words with their times, UTF-8, of a job that was made with `srt`."""
+    _check_done(job)
+    if job.subtitles is None:
+        raise Problem(409, "no-subtitles", "The job has no subtitles; ask for them (srt) when you make one.")
+    return file_response(request, context.service.files, job, job.subtitles)
 
 
 @RESULTS.head("/jobs/{job_id}/preview", include_in_schema=False)

@@ -72,6 +72,7 @@ class JobForm(create_model("OptionFields", **_option_fields())):
     lang: str = Field("auto", max_length=20, description="language of the text, see /v1/languages", examples=["en"])
     voice: str | None = Field(None, max_length=100, description="who speaks the text, see /v1/voices")
     speed: float = Field(1.0, ge=0.5, le=2.0, description="tempo of the spoken text, 1 = as usual")
+    srt: bool = Field(False, description="make subtitles (.srt) of the text as well, see subtitles_url of the job")
     reference: str | None = Field(
         None, max_length=200, description="your own name for the job, told back with it", examples=["order-4711"]
     )

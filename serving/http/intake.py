@@ -161,12 +161,15 @@ class Intake:
     def _speech(self, fields: JobForm, expected: str | None) -> dict[str, Any]:
         """What the job's request says about its text, and in which language it is spoken."""
         if fields.text_input is None:
+            if fields.srt:
+                raise InputError("Subtitles (srt) need the words: give the text (text_input) that the sound says.")
             return {}
         if len(fields.text_input) > self._service.config.max_text:
             raise InputError(f"The text is longer than {self._service.config.max_text} characters; give less.")
         asked = {"lang": fields.lang, "voice": fields.voice, "speed": fields.speed, "expected": expected}
         choice = self.speaker.check(fields.text_input, **asked)
-        return {"text": fields.text_input, **asked, "language": choice.voice.language, "notes": choice.notes}
+        found = {"language": choice.voice.language, "notes": choice.notes}
+        return {"text": fields.text_input, "srt": fields.srt, **asked, **found}
 
 
 def _without_paths(sentence: str, form: Form) -> str:

@@ -53,7 +53,7 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 }
 _ABOUT_ONE_JOB = (
     *("show_job", "cancel_job", "retry_job", "delete_job", "follow_job"),
-    *("get_result", "make_link", "get_preview"),
+    *("get_result", "make_link", "get_subtitles", "get_preview"),
 )
 _ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {

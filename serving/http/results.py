@@ -10,12 +10,13 @@ from starlette.responses import Response, StreamingResponse
 
 from serving.jobs.storage import JobFiles
 from serving.jobs.store import Job
-from serving.jobs.views import MEDIA_TYPES
+from serving.jobs.views import MEDIA_TYPES, SUBTITLES_TYPE
 from serving.problems import Problem
 
 VIDEO: dict[int | str, dict[str, Any]] = {
     200: {"description": "The video.", "content": {kind: {} for kind in MEDIA_TYPES.values()}}
 }
+_TYPES = MEDIA_TYPES | {".srt": SUBTITLES_TYPE}
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 _DIGITS = 18
 _HEADERS = {
@@ -52,26 +53,27 @@ def result_response(request: Request, files: JobFiles, job: Job) -> Response:
     return file_response(request, files, job, job.result, job.result_size)
 
 
-def file_response(request: Request, files: JobFiles, job: Job, name: str, size: int) -> Response:
-    """Answer with a video of a job.
+def file_response(request: Request, files: JobFiles, job: Job, name: str, size: int | None = None) -> Response:
+    """Answer with a video or the subtitles of a job.
 
     Args:
         request: its method and headers decide what of the result is sent.
         files: where it lies.
         job: whose it is.
         name: of the file in the job's folder.
-        size: bytes.
+        size: bytes; None: as many as the file has.
 
     Raises:
         Problem: 410 the file is gone, 416 it has no such range.
     """
     stem, _, kind = name.rpartition(".")
-    tag, media_type = f'"{job.id}-{stem}"', MEDIA_TYPES[f".{kind}"]
+    tag, media_type = f'"{job.id}-{stem}"', _TYPES[f".{kind}"]
     headers = _HEADERS | {"ETag": tag, "Content-Disposition": f'inline; filename="{stem.partition("-")[0]}.{kind}"'}
     if getattr(request.state, "is_linked", False):
         headers["Cross-Origin-Resource-Policy"] = "cross-origin"  # so that pages of other sites can show it
     try:
         files.open(job.id, name).close()
+        size = files.size(job.id, name) if size is None else size
     except FileNotFoundError as error:
         raise Problem(410, "gone", "The file has been deleted.") from error
     if _is_known(request.headers.get("if-none-match"), tag):

@@ -75,4 +75,4 @@ def expired(job: Job, limit: float) -> Job | None:
         return None
     if job.state == FAILED:
         return replace(job, idempotency_key=None, **_NO_INPUTS)
-    return replace(job, state=EXPIRED, result=None, idempotency_key=None)
+    return replace(job, state=EXPIRED, result=None, subtitles=None, idempotency_key=None)

@@ -53,7 +53,7 @@ class Submission:
 
     Attributes:
         request: what to do: {"options": {...}, "text": str | None, "lang": ..., "voice": ..., "speed": ...,
-            "expected": ...; "language" and "notes": what was found about it}.
+            "expected": ..., "srt": subtitles are wanted; "language" and "notes": what was found about it}.
         files: name within the job -> local file, which is moved away.
         owner: name of the API key.
         idempotency_key: the same one gives the same job, until that is cancelled, deleted or expired.
@@ -279,12 +279,12 @@ class JobService:
         if self._change_mine(job, lambda now: replace(now, preview=name, preview_size=size)) is None:
             self._drop(job, name)
 
-    def complete(self, job: Job, result: Path, summary: dict[str, Any]) -> bool:
-        """Hand in the result; the file is moved away. False: the job was cancelled or given to another worker, and the
-        result is dropped. May be repeated where the job queue did not answer."""
-        name = f"result-{job.attempt}{result.suffix}"
-        if result.exists():
-            self.files.put(job.id, name, result)
+    def complete(self, job: Job, result: Path, summary: dict[str, Any], subtitles: Path | None = None) -> bool:
+        """Hand in the result, and its subtitles if there are any; the files are moved away. False: the job was
+        cancelled or given to another worker, and they are dropped. May be repeated where the job queue did not
+        answer."""
+        name = self._hand_in(job, result, "result")
+        words = None if subtitles is None else self._hand_in(job, subtitles, "subtitles")
         size = self.files.size(job.id, name)
 
         def done(now: Job) -> Job:
@@ -293,6 +293,7 @@ class JobService:
                 changes.ended(now, DONE, self._clock()),
                 result=name,
                 result_size=size,
+                subtitles=words,
                 summary=summary,
                 frames=frames,
                 frames_expected=frames,
@@ -300,18 +301,26 @@ class JobService:
             )
 
         if self._change_mine(job, done) is None and not self._has_result(job, name):
-            self._drop(job, name)
+            for dropped in filter(None, (name, words)):
+                self._drop(job, dropped)
             return False
-        self._keep_only(job.id, [name])
+        self._keep_only(job.id, [name, words])
         _LOG.info("job done", extra={"job": job.id, "attempt": job.attempt, "bytes": size})
         return True
+
+    def _hand_in(self, job: Job, path: Path, kind: str) -> str:
+        """Move a file to the job's, unless that was done before; returns its name there."""
+        name = f"{kind}-{job.attempt}{path.suffix}"
+        if path.exists():
+            self.files.put(job.id, name, path)
+        return name
 
     def _has_result(self, job: Job, name: str) -> bool:
         """It was done before, only that the answer got lost."""
         now = self.store.get(job.id)
         return now is not None and now.result == name
 
-    def _keep_only(self, job_id: str, kept: Collection[str]) -> None:
+    def _keep_only(self, job_id: str, kept: Collection[str | None]) -> None:
         """Remove all other files of a job that has ended: inputs, preview, what killed attempts have handed in."""
         if not kept:
             self.files.remove(job_id)
@@ -424,4 +433,5 @@ class JobService:
         if job is None and self.files.age(job_id) > patience:
             self.files.remove(job_id)
         elif job is not None and job.state not in ACTIVE:
-            self._keep_only(job_id, [job.result] if job.state == DONE else job.inputs if job.state == FAILED else [])
+            kept = {DONE: [job.result, job.subtitles], FAILED: job.inputs}
+            self._keep_only(job_id, kept.get(job.state, []))

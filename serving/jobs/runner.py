@@ -38,6 +38,8 @@ from utils.helpers import InputError
 if TYPE_CHECKING:
     from pipeline import Summary
 
+SUBTITLES = "subtitles.srt"
+"""Name beside the output of its subtitles, where they are wanted."""
 PREVIEW = "preview.mp4"
 """Name beside the output of its first seconds; it is there as soon as they are made."""
 
@@ -160,9 +162,9 @@ def _loaded(arguments: argparse.Namespace) -> Any:
         audio, text = job["audio"] and Path(job["audio"]), job.get("text")
         spoken = text and SpokenText(text, job["lang"], job["voice"], job["speed"], job.get("expected"))
         preview = Preview(output.with_name(PREVIEW), service.preview_s, service.preview_px)
-        made = pipeline.run(
-            video, audio, output, Options(**job["options"]), line.progress, text=spoken, preview=preview
-        )
+        subtitles = output.with_name(SUBTITLES) if job.get("srt") else None
+        options, further = Options(**job["options"]), {"text": spoken, "preview": preview, "subtitles": subtitles}
+        made = pipeline.run(video, audio, output, options, line.progress, **further)
         sign(output, service)
         return _told(made)
 

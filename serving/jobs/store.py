@@ -54,6 +54,7 @@ class Job:
         refused: it failed because of what the client sent.
         result: name of the result in its folder.
         result_size: bytes.
+        subtitles: name of the subtitles in its folder.
         preview: name of the first seconds in its folder, while it runs.
         preview_size: bytes.
         summary: what the run did.
@@ -85,6 +86,7 @@ class Job:
     refused: bool = False
     result: str | None = None
     result_size: int | None = None
+    subtitles: str | None = None
     preview: str | None = None
     preview_size: int | None = None
     summary: dict[str, Any] = field(default_factory=dict)

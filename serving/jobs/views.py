@@ -12,6 +12,7 @@ from serving.jobs.store import DONE, QUEUED, RUNNING, Job
 VERSION = "/v1"
 """What all addresses of the HTTP API about jobs begin with."""
 MEDIA_TYPES = {".mp4": "video/mp4", ".mkv": "video/x-matroska"}
+SUBTITLES_TYPE = "application/x-subrip"
 ERROR_CODES = {
     "bad-input": "a field or a file cannot be used",
     "no-face": "no face can be used anywhere",
@@ -85,6 +86,7 @@ class JobView(BaseModel):
     expires: datetime | None = Field(description="when the result is deleted")
     result_url: str | None = Field(examples=["/v1/jobs/0f8fad5bd9cb469fa16570867728950e/result"])
     result_bytes: int | None = Field(examples=[None])
+    subtitles_url: str | None = Field(description="the words with their times (.srt), if asked for", examples=[None])
     preview_url: str | None = Field(
         description="the first seconds, while the job runs; null until they are made", examples=[None]
     )
@@ -123,6 +125,7 @@ def job_view(job: Job, position: int | None, keep_h: float) -> JobView:
         expires=_time(keep) if is_done else None,
         result_url=f"{VERSION}/jobs/{job.id}/result" if is_done else None,
         result_bytes=job.result_size if is_done else None,
+        subtitles_url=f"{VERSION}/jobs/{job.id}/subtitles" if is_done and job.subtitles else None,
         preview_url=f"{VERSION}/jobs/{job.id}/preview" if job.state == RUNNING and job.preview else None,
     )
 
@@ -144,7 +147,7 @@ def _request(job: Job) -> dict[str, Any]:
     """The fields that made the job, as `serving/http/forms.py` calls them."""
     told = dict(job.request.get("options", {}))
     if (text := job.request.get("text")) is not None:
-        told |= {"text_input": text} | {name: job.request.get(name) for name in ("lang", "voice", "speed")}
+        told |= {"text_input": text} | {name: job.request.get(name) for name in ("lang", "voice", "speed", "srt")}
     return told | ({"webhook_url": job.webhook} if job.webhook else {})
 
 

@@ -22,7 +22,7 @@ from huey.consumer import Consumer
 from pipeline.options import Options
 from serving.jobs.jobs import WORK, JobService
 from serving.jobs.queues import QueueAway
-from serving.jobs.runner import PREVIEW
+from serving.jobs.runner import PREVIEW, SUBTITLES
 from serving.jobs.runner_process import Runner, RunnerDied, runner_command
 from serving.jobs.setup import Settings, open_service, read_settings, start_logging, worker_parser
 from serving.jobs.store import Job
@@ -240,7 +240,8 @@ class Worker:
     def _conclude(self, job: Job, event: dict[str, Any], folder: Path) -> None:
         if event["event"] == "done":
             result = next(folder.glob("output.*"))
-            self._report(lambda: self.service.complete(job, result, event["summary"]))
+            subtitles = folder / SUBTITLES if job.request.get("srt") else None
+            self._report(lambda: self.service.complete(job, result, event["summary"], subtitles))
         elif event["event"] in ("refused", "broken"):
             refused = event["event"] == "refused"
             self._report(lambda: self.service.fail(job, event["sentence"], refused, event["code"]))
