@@ -33,7 +33,8 @@ def engine_lines(views: Sequence[EngineView], default: str) -> str:
 
 
 def _block(view: EngineView) -> str:
-    speed = "not measured" if view.speed is None else f"{view.speed:.3g} frames per second on this computer, drawing alone"
+    known = view.speed is not None
+    speed = f"{view.speed:.3g} frames per second on this computer, drawing alone" if known else "not measured"
     size = f" ({view.download_bytes / 1e9:.2f} GB to download)" if view.download_bytes else ""
     return "\n".join(
         [
