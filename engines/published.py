@@ -21,6 +21,7 @@ from utils.helpers import InputError
 Network = TypeVar("Network", bound=nn.Module)
 
 _WRAPPERS = ("state_dict", "model_state_dict")
+_LISTED = "the file that --list-engines names"
 _NAMED = 3  # tensors that a sentence names; the rest is counted
 _ZIP_OVERHEAD = 1.05  # entries of a checkpoint are stored, not compressed, so they add up to about the file's size
 _UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, EOFError, MemoryError, AttributeError, TypeError,
@@ -57,13 +58,16 @@ def select(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tenso
     return {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
-def fill(make: Callable[[], Network], state: dict[str, torch.Tensor], source: Path) -> Network:
+def fill(
+    make: Callable[[], Network], state: dict[str, torch.Tensor], source: Path, wanted: str = _LISTED
+) -> Network:
     """A network with the tensors of a file, float32 where they are floating, for evaluation.
 
     Args:
         make: makes the network; no memory is taken for the weights that it makes.
         state: all tensors of the network and no others.
         source: the file, for the sentence.
+        wanted: the right file, for the sentence.
 
     Raises:
         InputError: tensors are missing, unknown, or of another shape; the sentence names them.
@@ -79,7 +83,7 @@ def fill(make: Callable[[], Network], state: dict[str, torch.Tensor], source: Pa
     if any(faults):
         raise InputError(
             f"The weights {source} are not of this network: the file {'; it '.join(filter(None, faults))}; "
-            "give the file that --list-engines names."
+            f"give {wanted}."
         )
     network.load_state_dict({name: _single(tensor) for name, tensor in state.items()}, assign=True)
     return network.eval().requires_grad_(False)

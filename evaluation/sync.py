@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Protocol
 
@@ -11,10 +10,11 @@ import torch
 
 from audio_processor import SAMPLE_RATE
 from data.preprocess import FPS
+from engines.published import fill, read_tensors
 from evaluation.features import check_packages
 from evaluation.reading import Reading
 from models.audio_encoder import SpeechEncoder
-from models.checkpoint import load_checked, load_pretrained
+from models.checkpoint import load_pretrained
 from models.syncnet import PublicSyncNet, SyncNetV2, SyncResult, offset_search, public_offset_search
 from utils.helpers import InputError
 
@@ -77,14 +77,9 @@ class PublicJudge:
 
     def __init__(self, weights: Path):
         check_packages(("python_speech_features",))
-        try:
-            state = torch.load(weights, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-            raise InputError(f"Cannot read the public SyncNet's weights {weights}; give syncnet_v2.model.") from error
-        if not isinstance(state, dict):
-            raise InputError(f"{weights} holds no table of tensors; give syncnet_v2.model.")
-        self._net = PublicSyncNet().eval()
-        load_checked(self._net, state, str(weights))
+        if not weights.is_file():
+            raise InputError(f"There are no weights of the public SyncNet at {weights}; give syncnet_v2.model.")
+        self._net = fill(PublicSyncNet, read_tensors(weights), weights, wanted="syncnet_v2.model")
 
     @torch.inference_mode()
     def see(self, reading: Reading) -> torch.Tensor:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from models.syncnet import PUBLIC_SHIFT, PublicSyncNet, public_offset_search
 from tests.footage import speech_like
 from tests.published import Golden, by_rule, distance, needs_published
+from tests.test_engine_weights import RunsCode
 from utils.helpers import InputError
 
 pytest.importorskip("python_speech_features")
@@ -87,7 +88,7 @@ def test_sound_features_are_those_of_sixteen_bit_samples() -> None:
     assert np.median(louder) == pytest.approx(np.log(4), abs=0.05)
 
 
-@pytest.mark.parametrize("fault", ["missing tensor", "another network", "no table", "no weights", "no file"])
+@pytest.mark.parametrize("fault", ["missing tensor", "another network", "no table", "no weights", "code", "no file"])
 def test_files_that_do_not_fit_are_refused(fault: str, net: PublicSyncNet, tmp_path: Path) -> None:
     path, state = tmp_path / "syncnet_v2.model", dict(net.state_dict())
     if fault == "missing tensor":
@@ -98,10 +99,12 @@ def test_files_that_do_not_fit_are_refused(fault: str, net: PublicSyncNet, tmp_p
         torch.save(torch.zeros(3), path)
     elif fault == "no weights":
         path.write_text("not a checkpoint")
+    elif fault == "code":
+        torch.save(state | {"more": RunsCode(tmp_path / "ran")}, path)
     with pytest.raises(InputError) as refused:
         PublicJudge(path)
     named = {"missing tensor": "netfclip.3.bias", "another network": "fc9.weight"}
-    assert named.get(fault, "syncnet_v2.model") in str(refused.value)
+    assert named.get(fault, "syncnet_v2.model") in str(refused.value) and not (tmp_path / "ran").exists()
 
 
 def test_a_file_of_the_right_tensors_is_taken(net: PublicSyncNet, tmp_path: Path) -> None:
