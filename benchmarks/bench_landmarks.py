@@ -4,7 +4,8 @@
 
 The reference is dlib's shape predictor (requirements-eval.txt), which marks the same 68 points. Half of the people
 are used to fit constant offsets (printed, for `engines/landmarks.py`), the other half to measure: distances in px of a
-face whose eyes are 72 px apart, as on the canonical face, before and after the fit.
+face whose eyes are 72 px apart, as on the canonical face, before and after the fit; then the crops that the points
+make: how far their corners lie from those that dlib's points make.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, this file sees benchmarks/ only
 
 from engines.landmarks import MESH_68, OFFSETS  # noqa: E402
+from engines.latentsync.faces import MASK_SIDE, align_three, canvas_size  # noqa: E402
+from engines.musetalk.faces import face_box  # noqa: E402
 from faces.alignment import align_matrix  # noqa: E402
 from faces.detector import FaceDetector, FaceMesh, roi_from_detection, roi_from_mesh  # noqa: E402
 from video_processor import VideoReader  # noqa: E402
@@ -119,6 +122,25 @@ def _report(name: str, ours: np.ndarray, theirs: np.ndarray) -> None:
     for part, of in parts.items():
         off = of(ours) - of(theirs)
         print(f"  {part}: mean {off.mean(0).round(1)}, distance {np.linalg.norm(off, axis=-1).mean():.1f} px")
+    for crop, corners in (("LatentSync", _latentsync_corners), ("MuseTalk", _musetalk_corners)):
+        pairs = [(corners(mine), corners(reference)) for mine, reference in zip(ours, theirs, strict=True)]
+        off = np.array([np.linalg.norm(a - b, axis=1).mean() for a, b in pairs])
+        side = np.mean([np.linalg.norm(b[1] - b[0]) for _, b in pairs])
+        most = np.quantile(off, 0.9)
+        print(f"  crop of {crop}, {side:.0f} px wide: corners {off.mean():.1f} px off on average, 90 % within {most:.1f} px")
+
+
+def _latentsync_corners(points: np.ndarray) -> np.ndarray:
+    """Where the corners (4, 2) of the canvas lie that 68 points make."""
+    three = [_middle(part)(points) for part in (slice(17, 22), slice(22, 27), [29, 30, 31, 35])]
+    width, height = canvas_size(MASK_SIDE)
+    inverse = cv2.invertAffineTransform(align_three(np.stack(three), MASK_SIDE))
+    return np.array([(0, 0), (width, 0), (width, height), (0, height)]) @ inverse[:, :2].T + inverse[:, 2]
+
+
+def _musetalk_corners(points: np.ndarray) -> np.ndarray:
+    x0, y0, x1, y1 = face_box(points, height=10_000)
+    return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
 
 
 def _middle(indices: slice | list[int]):  # noqa: ANN202
