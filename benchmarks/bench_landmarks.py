@@ -127,7 +127,7 @@ def _report(name: str, ours: np.ndarray, theirs: np.ndarray) -> None:
         off = np.array([np.linalg.norm(a - b, axis=1).mean() for a, b in pairs])
         side = np.mean([np.linalg.norm(b[1] - b[0]) for _, b in pairs])
         most = np.quantile(off, 0.9)
-        print(f"  crop of {crop}, {side:.0f} px wide: corners {off.mean():.1f} px off on average, 90 % within {most:.1f} px")
+        print(f"  crop of {crop}, {side:.0f} px wide: corners {off.mean():.1f} px off, 90 % within {most:.1f} px")
 
 
 def _latentsync_corners(points: np.ndarray) -> np.ndarray:
