@@ -156,3 +156,21 @@ def test_what_cannot_be_done_is_one_sentence(
     error = capsys.readouterr().err.strip()
     assert error.startswith("error: ") and said in error and "\n" not in error
     assert not list(tmp_path.iterdir()) and (REPO / "examples" / "speech.wav").stat().st_size > 1000
+
+
+def test_a_list_of_lines_is_made_once_with_one_file_of_results(
+    lite_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["text,lang,track", *(f"Line {number}.,en,out/line{number}.json" for number in range(3)), "。,en,out/x.tsv"]
+    (tmp_path / "lines.csv").write_text("\n".join(lines), encoding="utf-8")
+    assert run(f"--batch={tmp_path / 'lines.csv'}", "--fps=24") == 1
+    told = json.loads((tmp_path / "lines.results.json").read_text(encoding="utf-8"))
+    assert [row["status"] for row in told["rows"]] == ["done"] * 3 + ["failed"]
+    assert told["rows"][1]["output"] == "out/line1.json" and told["rows"][1]["words"] == 2
+    assert "nothing that can be spoken" in told["rows"][3]["error"]
+    for number in range(3):
+        assert json.loads((tmp_path / "out" / f"line{number}.json").read_text())["mouthCues"]
+    run(f"--batch={tmp_path / 'lines.csv'}", "--fps=24")
+    again = json.loads((tmp_path / "lines.results.json").read_text(encoding="utf-8"))
+    assert [row["status"] for row in again["rows"]] == ["skipped"] * 3 + ["failed"]
+    assert "3 finished before" in capsys.readouterr().out

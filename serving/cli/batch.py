@@ -12,22 +12,22 @@ import hashlib
 import json
 import re
 import sys
+import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipeline.options import COLOUR_PATTERN
-from serving.cli.making import VideoJob
+from serving.cli.making import TrackJob, VideoJob
+from serving.cli.results import Results
 from serving.cli.spoken_text import read_text
 from utils.disk import FULL, is_disk_full
 from utils.helpers import InputError, atomic_path
 from utils.stopping import Stopped, say_when_stopped, stop_requested
 
-if TYPE_CHECKING:
-    from pipeline import Summary
+Job = VideoJob | TrackJob
 
 PATH_COLUMNS = ("video", "audio", "text_file", "output", "track", "onto")
 """Columns with names of files; relative ones count from the folder of the list."""
@@ -134,7 +134,7 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise InputError(f"{path}, line {begins}: this is no table of cells ({error}); save it as CSV.") from error
 
 
-def check_files(jobs: Sequence[tuple[Row, VideoJob]]) -> None:
+def check_files(jobs: Sequence[tuple[Row, Job]]) -> None:
     """Refuse rows that would write over each other, or over what another one reads.
 
     Raises:
@@ -172,17 +172,17 @@ class Finished:
         except (OSError, ValueError, TypeError):
             pass  # not there yet, or not ours: everything is made, and then remembered
 
-    def __contains__(self, job: VideoJob) -> bool:
+    def __contains__(self, job: Job) -> bool:
         return job.output.is_file() and self._known.get(str(job.output.resolve())) == _fingerprints(job)
 
-    def add(self, job: VideoJob) -> None:
+    def add(self, job: Job) -> None:
         """Remember a job that has just been finished."""
         self._known[str(job.output.resolve())] = _fingerprints(job)
         with atomic_path(self._path) as temporary:
             temporary.write_text(json.dumps(self._known, indent=1), encoding="utf-8")
 
 
-def _fingerprints(job: VideoJob) -> list[str]:
+def _fingerprints(job: Job) -> list[str]:
     """Of what goes into a job, and of its result."""
     asked = repr((job.options, job.spoken, job.subtitles, [(str(path), *_state(path)) for path in job.inputs]))
     return [hashlib.sha256(asked.encode()).hexdigest(), repr(_state(job.output))]
@@ -198,14 +198,19 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 def run_batch(
-    jobs: Sequence[tuple[Row, VideoJob]], finished: Finished, make: Callable[[VideoJob], Summary], debug: bool = False
+    jobs: Sequence[tuple[Row, Job]],
+    finished: Finished,
+    make: Callable[[Job], Mapping[str, object]],
+    results: Results,
+    debug: bool = False,
 ) -> Outcome:
     """Make all that is not finished; a row that fails does not keep the next ones from being made.
 
     Args:
         jobs: rows and what they ask for.
         finished: what need not be made again.
-        make: makes one video.
+        make: makes one video or track, and tells what is to stand in the results.
+        results: takes note of each row.
         debug: show the trace of unexpected errors.
     """
     say_when_stopped("Stopped; what is finished stays finished, and the same command goes on.")
@@ -214,28 +219,35 @@ def run_batch(
         label = f"[{number}/{len(jobs)}] {job.output}"
         if job in finished:
             outcome.counts["skipped"] += 1
+            results.add(row.line, job.output, "skipped", 0.0, {})
             print(f"{label}: finished before", file=sys.stderr, flush=True)
             continue
         print(label, file=sys.stderr, flush=True)
-        problem = _attempt(job, finished, make, debug)
-        outcome.counts["done" if problem is None else "failed"] += 1
+        started = time.monotonic()
+        told, problem = _attempt(job, finished, make, debug)
+        status = "done" if problem is None else "failed"
+        outcome.counts[status] += 1
+        told = told if problem is None else {"error": problem}
+        results.add(row.line, job.output, status, time.monotonic() - started, told)
         if problem is not None:
             outcome.failures.append(f"line {row.line}, {job.output}: {problem}")
             print(f"error: {problem}", file=sys.stderr, flush=True)
     return outcome
 
 
-def _attempt(job: VideoJob, finished: Finished, make: Callable[[VideoJob], Summary], debug: bool) -> str | None:
-    """Make one video; a sentence about what went wrong, or None."""
+def _attempt(
+    job: Job, finished: Finished, make: Callable[[Job], Mapping[str, object]], debug: bool
+) -> tuple[Mapping[str, object], str | None]:
+    """Make one video or track; what it tells, and a sentence about what went wrong, or None."""
     try:
-        make(job)
+        told = make(job)
         finished.add(job)
     except InputError as error:
-        return str(error)
+        return {}, str(error)
     except Exception as error:  # noqa: BLE001 - the other rows can still be made
         if stop_requested():  # libraries turn it into errors of their own
             raise Stopped from error
         if debug:
             traceback.print_exc()
-        return FULL if is_disk_full(error) else f"unexpected error: {type(error).__name__}: {error}"
-    return None
+        return {}, FULL if is_disk_full(error) else f"unexpected error: {type(error).__name__}: {error}"
+    return told, None

@@ -6,7 +6,7 @@ import argparse
 import functools
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,10 +18,11 @@ from serving.cli.batch import Columns, Finished, Outcome, check_files, read_rows
 from serving.cli.engine_list import add_engines, engine_lines
 from serving.cli.files import files_of_one_job, with_dashed_names
 from serving.cli.host import add_host, make_host
-from serving.cli.making import Maker, VideoJob, measure_engines
+from serving.cli.making import Maker, TrackJob, VideoJob, measure_engines
 from serving.cli.progress import Progress, describe
+from serving.cli.results import Results
 from serving.cli.spoken_text import list_voices, spoken_text_of
-from serving.cli.tracks import add_track, describe_track, track_job
+from serving.cli.tracks import add_track, describe_track, track_facts, track_job
 from utils.config import Config, InferenceConfig, load_config
 from utils.disk import FULL, is_disk_full
 from utils.helpers import InputError, parse_seconds
@@ -170,8 +171,8 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
         "--batch",
         type=Path,
         metavar="CSV",
-        help="make all videos of a list; its columns are named like the options: video, audio or text, lang, output, "
-        "face, ... What is finished is not made again",
+        help="make all videos and tracks of a list; its columns are named like the options: video, audio or text, "
+        "lang, output or track, face, ... What is finished is not made again; LIST.results.json tells of each row",
     )
 
 
@@ -362,11 +363,12 @@ def _run_batch(parser: argparse.ArgumentParser, arguments: argparse.Namespace, a
     columns, jobs = _columns(parser), []
     for row in read_rows(table, columns):
         try:
-            for name in ("video", "output"):
+            for name in ("video", "output") if "track" not in row.cells else ():
                 if name not in row.cells:
                     raise InputError(f"there is nothing in the column {name}.")
             row_arguments = parser.parse_args([*argv, *columns.arguments(row, table.parent)])
-            job = _job(row_arguments, config)
+            tracks = row_arguments.track is not None
+            job = track_job(row_arguments, config.inference.seed) if tracks else _job(row_arguments, config)
             job.options.check()
         except InputError as error:
             raise InputError(f"{table}, line {row.line}: {error}") from error
@@ -374,13 +376,18 @@ def _run_batch(parser: argparse.ArgumentParser, arguments: argparse.Namespace, a
     check_files(jobs)
     maker = _maker(arguments, config)
 
-    def make(job: VideoJob) -> Summary:
+    def make(job: VideoJob | TrackJob) -> Mapping[str, object]:
+        if isinstance(job, TrackJob):
+            track = maker.make_track(job)
+            print(describe_track(track, job), flush=True)
+            return track_facts(track)
         with Progress() as progress:
             summary = maker.make(job, progress)
         print(describe(summary), flush=True)
-        return summary
+        return {"frames": summary.frames, "generated": summary.generated, "notes": summary.notes}
 
-    return run_batch(jobs, Finished(table, forget=arguments.overwrite), make, arguments.debug)
+    finished = Finished(table, forget=arguments.overwrite)
+    return run_batch(jobs, finished, make, Results(table), arguments.debug)
 
 
 def _columns(parser: argparse.ArgumentParser) -> Columns:

@@ -83,3 +83,15 @@ def describe_track(track: Track, job: TrackJob) -> str:
         f"  {track.duration:.1f} s, {len(track.cues)} mouths, {len(track)} frames at {track.fps:g} a second; {known}"
     )
     return "\n".join([*lines, *(f"  {note}" for note in track.notes)])
+
+
+def track_facts(track: Track) -> dict[str, object]:
+    """What a list's results tell of a track."""
+    return {
+        "duration": round(track.duration, 3),
+        "frames": len(track),
+        "mouths": len(track.cues),
+        "phonemes": len(track.phonemes),
+        "words": len(track.words),
+        "notes": list(track.notes),
+    }
