@@ -14,11 +14,12 @@ import numpy as np
 
 from faces.alignment import LIPS_INNER, LIPS_OUTER
 from faces.bank import Mouth
-from faces.inside import painted_inside
+from faces.inside import is_opened_further, opened_no_further, painted_inside, smooth_step
 from faces.mouth_shape import NUM_POINTS
 from faces.window import WINDOW_SIZE
 
 _GRID = 40  # places per side at which the displacement is computed; it is smooth in between
+_CELL = WINDOW_SIZE // _GRID
 _SOFTNESS_PX = 3.0  # points nearer than this share their pull: lips that touch may move apart
 _RIM = np.array(
     [
@@ -32,9 +33,18 @@ _RIM = np.array(
 _OUTER = slice(0, len(LIPS_OUTER))
 # What carries the skin: the inner lips of a wide mouth that is to close would fold it. The new lips hide theirs.
 _AROUND = np.r_[0 : len(LIPS_OUTER), len(LIPS_OUTER) + len(LIPS_INNER) : NUM_POINTS]
+_CALM = 1.2  # places; skin follows what moves it less sharply than lips do, else the corners of wide mouths curl up
 _SUBPIXEL_BITS = 4
-LIPS_GROWN_PX, LIPS_SOFT_PX = 4, 2.0  # how far beyond the lips' outline their picture reaches, and how softly
+LIPS_GROWN_PX, LIPS_SOFT_PX = 4.0, 4.0  # how far beyond the lips' outline they are drawn, and how softly
+# The same of the picture they come from, and how much further below: old lips that swell over their mesh, and the
+# shadow below the lower lip, belong to the lips.
+_LAID_PX = (8.0, 12.0, 4.0)
+_SWOLLEN_PX = 8.0  # lips reach so far beyond their mesh at most
+_MOVED_PX = (1.0, 3.0)  # movement of the lips at which old lips begin to be cleared away, and are so fully
+_CLEARED_PX = (1.0, 4.0)  # beyond the old lips' outline, and softness
+_CLEAR_REDUCE, _CLEAR_SIGMA = 4, 16.0  # skin grows into the cleared place on a picture this much smaller; px
 _RING_PX = (2, 12)  # skin that both pictures show, distance to the lips' outline
+_PART_MARGIN_PX = 20  # of the picture around the lips that is looked at
 _LIGHT_REDUCE = 4  # light is compared on pictures this much smaller
 _LIGHT_SIGMA = 16.0  # px of the window; light that changes faster is taken for surface
 _DARK = 4.0  # levels added before ratios are taken: black has no ratio
@@ -42,16 +52,22 @@ _ODD_LIGHT = 0.25  # logarithm of a ratio this far off the median counts 1/e: a 
 _MOST_LIGHT = 2.0  # logarithm of the largest ratio
 
 
+Part = tuple[slice, slice]
+_WHOLE: Part = (slice(0, WINDOW_SIZE), slice(0, WINDOW_SIZE))
+
+
 def _grid_points() -> np.ndarray:
     centres = (np.arange(_GRID, dtype=np.float32) + 0.5) * WINDOW_SIZE / _GRID - 0.5
-    return np.stack(np.meshgrid(centres, centres), axis=-1).reshape(-1, 2)
+    return np.stack(np.meshgrid(centres, centres), axis=-1)
 
 
 _CELLS = _grid_points()
 _PIXELS = np.stack(np.meshgrid(*[np.arange(WINDOW_SIZE, dtype=np.float32)] * 2), axis=-1)
 
 
-def bend(image: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+def bend(
+    image: np.ndarray, source: np.ndarray, target: np.ndarray, calm: float = 0.0, part: Part = _WHOLE
+) -> np.ndarray:
     """Move points of a mouth window to other places.
 
     Displacements between the points are inverse-distance means (Shepard 1968), softened near the points.
@@ -60,33 +76,77 @@ def bend(image: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarra
         image: mouth window (160, 160, 3), uint8 or float32.
         source: where the points are in it (P, 2), window px.
         target: where they shall be (P, 2), window px.
+        calm: standard deviation of a blur of the displacements, 1/40 of the window.
+        part: rows and columns of the window that are wanted, multiples of 4.
 
     Returns:
-        (160, 160, 3), of the image's type.
+        (H, W, 3), of the image's type and the part's size.
     """
     anchors = np.concatenate([target, _RIM]).astype(np.float32)
     moves = np.concatenate([source - target, np.zeros_like(_RIM)]).astype(np.float32)
-    # |a - b|^2 as one matrix product: 1600 places x 77 points.
-    distance = (_CELLS**2).sum(1)[:, None] + (anchors**2).sum(1)[None] - 2 * _CELLS @ anchors.T
+    places = _CELLS[tuple(slice(side.start // _CELL, side.stop // _CELL) for side in part)]
+    cells = places.reshape(-1, 2)
+    # |a - b|^2 as one matrix product: up to 1600 places x 77 points.
+    distance = (cells**2).sum(1)[:, None] + (anchors**2).sum(1)[None] - 2 * cells @ anchors.T
     weights = 1.0 / (np.maximum(distance, 0.0) + _SOFTNESS_PX**2) ** 2
-    field = (weights @ moves / weights.sum(1, keepdims=True)).reshape(_GRID, _GRID, 2)
-    where = _PIXELS + cv2.resize(field, (WINDOW_SIZE, WINDOW_SIZE), interpolation=cv2.INTER_LINEAR)
+    field = (weights @ moves / weights.sum(1, keepdims=True)).reshape(places.shape)
+    if calm:
+        field = cv2.GaussianBlur(field, (0, 0), calm)
+    pixels = _PIXELS[part]
+    where = pixels + cv2.resize(field, pixels.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     return cv2.remap(image, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def lips_mask(points: np.ndarray, grown: float = LIPS_GROWN_PX, soft: float = LIPS_SOFT_PX) -> np.ndarray:
-    """Opacity float32 (160, 160) in [0, 1] of lips and what lies between them.
+def lips_mask(
+    points: np.ndarray,
+    grown: float = LIPS_GROWN_PX,
+    soft: float = LIPS_SOFT_PX,
+    drop: float = 0.0,
+    size: tuple[int, ...] = (WINDOW_SIZE, WINDOW_SIZE),
+) -> np.ndarray:
+    """Opacity float32 (H, W) in [0, 1] of lips and what lies between them.
 
     Args:
-        points: lips and jaw (P, 2), window px.
-        grown: how far beyond the lips' outline, window px.
-        soft: standard deviation of the rim, window px.
+        points: lips and jaw (P, 2), px of the picture.
+        grown: how far beyond the lips' outline the opacity is a half, window px; all of the lips are always covered.
+        soft: width of the rim, window px; 0 = none.
+        drop: how much further below the lips, window px.
+        size: H and W of the picture, of a whole window if not given.
     """
-    mask = np.zeros((WINDOW_SIZE, WINDOW_SIZE), np.uint8)
-    fixed = np.round(np.clip(points[_OUTER], -WINDOW_SIZE, 2 * WINDOW_SIZE) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
-    cv2.fillPoly(mask, [fixed], 255, lineType=cv2.LINE_AA, shift=_SUBPIXEL_BITS)
-    mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * int(grown) + 1,) * 2))
-    return cv2.GaussianBlur(mask, (0, 0), soft).astype(np.float32) / 255 if soft else mask.astype(np.float32) / 255
+    canvas = np.full(size, 255, np.uint8)
+    outline = np.clip(points[_OUTER], -WINDOW_SIZE, 2 * WINDOW_SIZE)
+    for lips in (outline, outline + (0, drop)) if drop else (outline,):
+        fixed = np.round(lips * (1 << _SUBPIXEL_BITS)).astype(np.int32)
+        cv2.fillPoly(canvas, [fixed], 0, shift=_SUBPIXEL_BITS)
+    beyond = cv2.distanceTransform(canvas, cv2.DIST_L2, 5)
+    if not soft:
+        return (beyond <= grown).astype(np.float32)
+    return smooth_step((max(grown - soft / 2, 0.0) + soft - beyond) / soft).astype(np.float32)
+
+
+def without_lips(window: np.ndarray, points: np.ndarray, amount: float) -> np.ndarray:
+    """A mouth window whose lips are grown over by the skin around them (normalised convolution, Knutsson 1993).
+
+    Args:
+        window: uint8 (160, 160, 3).
+        points: where its lips and jaw are (P, 2), window px.
+        amount: 0..1, how much of that is taken.
+
+    Returns:
+        uint8 (160, 160, 3); the window itself where `amount` is 0.
+    """
+    if amount <= 0:
+        return window
+    grown, soft = _CLEARED_PX
+    small = (WINDOW_SIZE // _CLEAR_REDUCE,) * 2
+    skin = 1 - lips_mask(points, grown + _SWOLLEN_PX, 1.0)
+    weight = cv2.resize(skin, small, interpolation=cv2.INTER_AREA)[..., None]
+    sigma = _CLEAR_SIGMA / _CLEAR_REDUCE
+    seen = cv2.resize(window, small, interpolation=cv2.INTER_AREA).astype(np.float32) * weight
+    filled = cv2.GaussianBlur(seen, (0, 0), sigma) / (cv2.GaussianBlur(weight, (0, 0), sigma)[..., None] + 1e-3)
+    filled = cv2.resize(filled, (WINDOW_SIZE, WINDOW_SIZE), interpolation=cv2.INTER_LINEAR)
+    mask = amount * lips_mask(points, grown, soft)[..., None]
+    return np.clip(window + mask * (filled - window) + 0.5, 0, 255).astype(np.uint8)
 
 
 def relit(picture: np.ndarray, skin: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -95,15 +155,16 @@ def relit(picture: np.ndarray, skin: np.ndarray, points: np.ndarray) -> np.ndarr
     It is measured on the skin around the lips, which both show.
 
     Args:
-        picture: uint8 (160, 160, 3) with the mouth at `points`.
-        skin: uint8 (160, 160, 3), the frame with its lips at the same place.
-        points: lips and jaw (P, 2), window px.
+        picture: uint8 (H, W, 3) with the mouth at `points`, a window or the part of it around the mouth.
+        skin: uint8 (H, W, 3), the frame with its lips at the same place.
+        points: lips and jaw (P, 2), px of the picture.
 
     Returns:
-        float32 (160, 160, 3), 0..255 but for overshoot.
+        float32 (H, W, 3), 0..255 but for overshoot.
     """
-    small = (WINDOW_SIZE // _LIGHT_REDUCE,) * 2
-    ring = lips_mask(points, _RING_PX[1], 0) - lips_mask(points, _RING_PX[0], 0)
+    size = picture.shape[:2]
+    small = (size[1] // _LIGHT_REDUCE, size[0] // _LIGHT_REDUCE)
+    ring = lips_mask(points, _RING_PX[1], 0, size=size) - lips_mask(points, _RING_PX[0], 0, size=size)
     weight, here, there = (
         cv2.resize(x, small, interpolation=cv2.INTER_AREA).astype(np.float32) for x in (ring, picture, skin)
     )
@@ -116,7 +177,7 @@ def relit(picture: np.ndarray, skin: np.ndarray, points: np.ndarray) -> np.ndarr
     slow = cv2.GaussianBlur((ratio - mean) * weight[..., None], (0, 0), sigma)
     field = mean + slow / (cv2.GaussianBlur(weight, (0, 0), sigma)[..., None] + 0.05)
     gain = np.exp(np.clip(field, -_MOST_LIGHT, _MOST_LIGHT)).astype(np.float32)
-    gain = cv2.resize(gain, (WINDOW_SIZE, WINDOW_SIZE), interpolation=cv2.INTER_LINEAR)
+    gain = cv2.resize(gain, size[::-1], interpolation=cv2.INTER_LINEAR)
     return (picture.astype(np.float32) + _DARK) * gain - _DARK
 
 
@@ -125,22 +186,42 @@ def draft(
     own: np.ndarray,
     wanted: np.ndarray,
     mouths: Sequence[tuple[Mouth, float]],
+    closed: float,
 ) -> np.ndarray:
     """A frame whose mouth has the wanted shape, made of the frame and of other pictures of the person.
+
+    Lips swell beyond their mesh, so where the old ones stood elsewhere they are cleared away first.
 
     Args:
         window: uint8 (160, 160, 3), the mouth window of the frame.
         own: where lips and jaw are in it (P, 2), window px.
         wanted: where they shall be (P, 2), window px.
         mouths: pictures of lips, and their weights, whose sum is 1.
+        closed: gap between the inner lips of the mesh when this person's mouth is closed, window px.
 
     Returns:
         uint8 (160, 160, 3).
     """
-    skin = bend(window, own[_AROUND], wanted[_AROUND])
+    moved = float(np.sqrt(np.square(own[_OUTER] - wanted[_OUTER]).sum(1).mean()))
+    amount = float(smooth_step(np.float32((moved - _MOVED_PX[0]) / (_MOVED_PX[1] - _MOVED_PX[0]))))
+    made = bend(without_lips(window, own, amount), own[_AROUND], wanted[_AROUND], _CALM)
+    part, corner = _around_lips(wanted)
+    skin, there = made[part], wanted - corner
     lips = np.zeros(skin.shape, np.float32)
     for mouth, weight in mouths:
-        bent = painted_inside(bend(mouth.picture, mouth.points, wanted), mouth.points, wanted)
-        lips += weight * relit(bent, skin, wanted)
-    mixed = skin + lips_mask(wanted)[..., None] * (lips - skin)
-    return np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
+        bent, teeth = bend(mouth.picture, mouth.points, wanted, part=part), None
+        if is_opened_further(mouth.points, wanted, closed):
+            teeth = bend(mouth.picture, mouth.points, opened_no_further(mouth.points, wanted), part=part)
+        lips += weight * relit(painted_inside(bent, mouth.points, there, closed, teeth), skin, there)
+    mask = lips_mask(there, *_LAID_PX, size=skin.shape[:2])[..., None]
+    made[part] = np.clip(skin + mask * (lips - skin) + 0.5, 0, 255)
+    return made
+
+
+def _around_lips(points: np.ndarray) -> tuple[Part, np.ndarray]:
+    """The part of the window with the lips and the skin that their light is measured on, and its corner (2,) x, y."""
+    low = np.floor((points[_OUTER].min(0) - _PART_MARGIN_PX) / _CELL).astype(int) * _CELL
+    high = np.ceil((points[_OUTER].max(0) + _PART_MARGIN_PX) / _CELL).astype(int) * _CELL
+    low = np.clip(low, 0, WINDOW_SIZE - _CELL)
+    high = np.clip(high, low + _CELL, WINDOW_SIZE)
+    return (slice(low[1], high[1]), slice(low[0], high[0])), low

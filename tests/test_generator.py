@@ -303,7 +303,7 @@ class TestLipSyncModel:
         random = np.random.default_rng(0)
         points = np.repeat(resting_mouth()[None], 8, axis=0).astype(np.float32)
         return {
-            "seen": Seen(random.integers(0, 256, (8, 160, 160, 3), dtype=np.uint8), points),
+            "seen": Seen(random.integers(0, 256, (8, 160, 160, 3), dtype=np.uint8), points, 4.0),
             "mouths": [
                 mouth_of(picture, points[0], 0 * points[0], np.zeros(10, np.float32), np.zeros(3, np.float32))
                 for picture in random.integers(0, 256, (2, 160, 160, 3), dtype=np.uint8)

@@ -13,6 +13,7 @@ from torch.nn import functional
 from engines.base import Style
 from engines.lite.model import LipSyncModel, Running, Seen
 from faces.bank import MouthBank, MouthPicker, lips_of, mouth_of
+from faces.mouth_shape import mouth_opening
 from latent_diffusion import LIPS_PX
 from models.autoencoder import MouthAutoencoder
 from models.openvino_networks import OpenVinoNetworks
@@ -122,7 +123,8 @@ def scene() -> Callable[[LipSyncModel], np.ndarray]:
         nothing = np.zeros((16, 3), np.float32)
         mouths = [mouth_of(window[0], points[0], 0 * points[0], np.zeros(10, np.float32), nothing[0])] * 2
         picks = MouthPicker().pick(MouthBank(tuple(mouths)), lips_of(points - points[:1]), nothing)
-        drafts = model.draft(Seen(window, points[[0] * 16]), points, picks, np.ones(16, np.float32))
+        seen = Seen(window, points[[0] * 16], float(mouth_opening(points[:1])[0]))
+        drafts = model.draft(seen, points, picks, np.ones(16, np.float32))
         times = 0.1 + np.arange(16) / 25
         latents = model.draw(drafts, model.face_tokens(mouths), model.hear(samples), times, Style())
         return model.render(drafts, latents)[:, LIPS_PX[0], LIPS_PX[1]]

@@ -5,9 +5,12 @@ import pytest
 
 from faces.bank import Mouth
 from faces.inside import painted_inside
-from faces.mouth_shape import NUM_POINTS
-from faces.warp import bend, draft, lips_mask, relit
+from faces.mouth_shape import NUM_POINTS, mouth_opening
+from faces.warp import bend, draft, lips_mask, relit, without_lips
 from tests.processed import resting_mouth
+
+SKIN, LIPS = (150, 120, 100), (160, 60, 60)
+CLOSED = float(mouth_opening(resting_mouth()[None])[0])
 
 
 @pytest.fixture
@@ -94,7 +97,7 @@ def test_lips_of_another_moment_get_the_light_of_the_frame(mouth, light):
 def test_a_draft_has_the_frames_skin_and_the_other_pictures_lips(mouth):
     frame = face((150, 120, 100), (150, 120, 100), mouth)  # a face that lost its lips
     lips = as_mouth(face((150, 120, 100), (160, 40, 60), mouth), mouth)
-    made = draft(frame, mouth, mouth, [(lips, 1.0)])
+    made = draft(frame, mouth, mouth, [(lips, 1.0)], CLOSED)
     beyond = lips_mask(mouth, 12, 0) == 0
     assert np.array_equal(made[beyond], frame[beyond])
     inside = lips_mask(mouth, 0, 0) > 0.99
@@ -107,18 +110,63 @@ def test_the_old_inside_does_not_survive(mouth, opened):
     inner = opened[20:40]
     frame[int(inner[:, 1].min()) + 3 : int(inner[:, 1].max()) - 2, 70:90] = 0
     lips = as_mouth(face((150, 120, 100), (160, 60, 60), mouth), mouth)
-    made = draft(frame, opened, mouth, [(lips, 1.0)])
+    made = draft(frame, opened, mouth, [(lips, 1.0)], CLOSED)
     assert made[lips_mask(mouth, 0, 0) > 0.5].min() > 40
+
+
+def test_old_lips_that_swell_beyond_their_mesh_do_not_survive(mouth, opened):
+    """Pursed lips reach further than the mesh says; drawn closed, nothing of their red is left below the new lips."""
+    swollen = np.round(SKIN + lips_mask(opened, 6, 1.0)[..., None] * (np.array(LIPS) - SKIN)).astype(np.uint8)
+    lips = as_mouth(face(SKIN, LIPS, mouth), mouth)
+    made = draft(swollen, opened, mouth, [(lips, 1.0)], CLOSED).astype(int)
+    around = (lips_mask(mouth, 10, 1.0) == 0) & (lips_mask(opened, 14, 0) > 0)
+    assert (swollen.astype(int)[around, 1] < 100).any()
+    assert np.abs(made[around] - SKIN).max() < 12
+    beyond = lips_mask(opened, 30, 0) == 0
+    assert np.abs(made[beyond] - SKIN).max() <= 2
+
+
+def test_lips_are_cleared_away_as_far_as_asked(mouth):
+    frame = face(SKIN, LIPS, mouth)
+    assert without_lips(frame, mouth, 0.0) is frame
+    assert np.abs(without_lips(frame, mouth, 1.0).astype(int) - SKIN).max() <= 3
+
+
+def test_the_more_a_closed_mouth_is_opened_the_more_of_its_inside_is_seen(mouth):
+    """Closed lips show nothing; from there on the dark place grows, until teeth are seen in it, too."""
+    lips = as_mouth(face((200, 160, 140), (180, 80, 80), mouth), mouth)
+    dark = []
+    for gap in (0, 2, 4, 7, 11):
+        wanted = mouth.copy()
+        wanted[[*range(11, 20), *range(31, 40)], 1] += gap
+        made = draft(lips.picture, mouth, wanted, [(lips, 1.0)], CLOSED)
+        dark.append(int((made[:, 80].max(axis=1) < 110).sum()))
+    assert dark[0] == 0
+    assert 0 < dark[1] < dark[2] <= dark[3] < dark[4]
 
 
 def test_a_closed_mouth_that_is_opened_gets_an_inside(mouth, opened):
     closed = face((200, 160, 140), (180, 80, 80), mouth)
     bent = bend(closed, mouth, opened)
-    painted = painted_inside(bent, mouth, opened).astype(float)
+    painted = painted_inside(bent, mouth, opened, CLOSED).astype(float)
     column = painted[:, 80].mean(-1)
     top, bottom = opened[25, 1], opened[35, 1]
     opening = column[int(top) + 1 : int(bottom)]
     assert opening.min() < 60, "no dark inside"
     assert opening[:4].max() > 120, "no teeth below the upper lip"
-    assert np.array_equal(painted_inside(closed, mouth, mouth), closed)
-    assert np.array_equal(painted_inside(bent, opened, opened), bent), "an open picture has an inside of its own"
+    assert np.array_equal(painted_inside(closed, mouth, mouth, CLOSED), closed)
+    assert np.array_equal(painted_inside(bent, opened, opened, CLOSED), bent), "it has an inside"
+
+
+def test_own_teeth_stay_as_large_as_they_are_when_the_mouth_opens_further(mouth, opened):
+    """The upper teeth of a smile keep their height below the upper lip; what comes free below is dark."""
+    wider = opened.copy()
+    wider[[*range(11, 20), *range(31, 40)], 1] += 14
+    smile = face((200, 160, 140), (180, 80, 80), opened)
+    top, bottom = round(opened[25, 1]) + 1, round(opened[35, 1])
+    smile[top:bottom, 62:99] = 235
+    made = draft(smile, opened, wider, [(as_mouth(smile, opened), 1.0)], CLOSED)
+    column = made[round(wider[25, 1]) + 1 : round(wider[35, 1]), 80].astype(int).min(axis=-1)
+    teeth = int((column > 180).sum())
+    assert abs(teeth - (bottom - top)) <= 4
+    assert column[teeth + 4 : -3].max() < 120

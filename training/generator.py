@@ -18,7 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from data.dataset import SPEECH_RATE, ClipDataset, StepBatches, to_tensor
 from faces.bank import MouthBank, MouthPicker, lips_of, mouth_of
-from faces.mouth_shape import MouthShape
+from faces.mouth_shape import MouthShape, mouth_opening
 from faces.warp import draft, lips_mask
 from latent_diffusion import (
     LATENT_SIDE,
@@ -326,7 +326,8 @@ def show_shape(item: dict[str, Any], points: np.ndarray, mouth_shape: MouthShape
     bank = MouthBank(tuple(mouth_of(*one) for one in zip(*pictures, strict=True)))
     picks = MouthPicker().pick(bank, lips_of(points - known["base"]), known["pose"])
     frames = zip(known["skin"], known["own"], points, picks, strict=True)
-    drafts = [draft(window, own, wanted, pick.mouths) for window, own, wanted, pick in frames]
+    closed = float(mouth_opening(known["base"][:1])[0])
+    drafts = [draft(window, own, wanted, pick.mouths, closed) for window, own, wanted, pick in frames]
     region = np.stack([lips_mask(wanted) for wanted in points])[:, None]
     sketch = np.moveaxis(MouthShape.sketch(points).astype(np.float32) / 255, -1, -3)
     return {

@@ -114,6 +114,7 @@ class InferenceConfig(Section):
     steps: PositiveInt
     guidance: NonNegativeFloat
     mouth_gain: PositiveFloat
+    still_gain: PositiveFloat
     movement_temperature: NonNegativeFloat
     movement_steps: PositiveInt
     lip_closing: float = Fraction

@@ -36,6 +36,7 @@ from utils.config import AdaptationConfig, Config, InferenceConfig
 from utils.helpers import InputError, available_cores
 
 _MEETING_FRAMES = 75
+_STILL_OPEN_PX = (2.0, 6.0)  # a still mouth counts as closed up to here, and as open from here on
 _FACES = 2  # pictures that tell the generator how a person looks; as many as in training
 
 
@@ -47,6 +48,7 @@ class Manner:
         temperature: how varied the movement is, 0 = calm, 1 = as varied as people are.
         movement_steps: network passes for it.
         gain: how far the mouth moves, 1 = as people do.
+        still_gain: the same for a still picture with closed lips, in parts of it.
         closing: how far lips close at p, b and m where the text is known, 0 = as predicted.
         closing_s: time in which they close before the sound and open after it, seconds.
         bank: mouths of the person that are kept at most.
@@ -58,6 +60,7 @@ class Manner:
     temperature: float
     movement_steps: int
     gain: float
+    still_gain: float
     closing: float
     closing_s: float
     bank: int
@@ -70,8 +73,13 @@ class Manner:
         chosen = config.inference
         feather = config.faces.feather_px
         closing = (chosen.lip_closing, chosen.lip_closing_s)
-        moving = (chosen.movement_temperature, chosen.movement_steps, chosen.mouth_gain)
+        moving = (chosen.movement_temperature, chosen.movement_steps, chosen.mouth_gain, chosen.still_gain)
         return cls(*moving, *closing, chosen.bank, chosen.real_mouth_px, feather)
+
+    def gain_of_still(self, open_px: float) -> float:
+        """How much further the mouth of a still picture moves, of how far it is open, window px."""
+        low, high = _STILL_OPEN_PX
+        return 1 + (self.still_gain - 1) * float(np.clip((high - open_px) / (high - low), 0, 1))
 
     def opacity(self, unlike: Sequence[float]) -> np.ndarray:
         """How much of the generator's picture is taken (F,), of how unlike the nearest real mouths are, px."""
@@ -202,7 +210,9 @@ class _LatentPainter:
         self._bank, self._picker = person.bank, MouthPicker()
         self._faces = model.face_tokens(person.faces)
         moving = MovementSettings(style.seed, manner.temperature, manner.movement_steps)
-        self._movement = model.movement(speech, float(mouth_opening(person.neutral.mouth[None])[0]), moving)
+        closed, seen = (float(mouth_opening(x[None])[0]) for x in (person.neutral.mouth, person.bank.mouths[0].points))
+        self._movement = model.movement(speech, closed, moving)
+        self._gain = manner.gain * (manner.gain_of_still(seen - closed) if self._is_still else 1.0)
 
     def __call__(self, frames: Sequence[MouthFrame]) -> np.ndarray:
         times = np.array([frame.time for frame in frames])
@@ -218,20 +228,24 @@ class _LatentPainter:
 
     def _add_drafts(self, frames: Sequence[MouthFrame], times: np.ndarray) -> None:
         """Draft the last frames of a window."""
-        if len(self._bank) > 1:  # one picture is all there is of a portrait: its frames show nothing new
+        if not self._is_still:
             for mouth in mouths_of(frames, self._neutral, self._model.mouth_shape):
                 self._bank = self._bank.with_mouth(mouth, self._manner.bank)
         drafts = self._drafts(frames, self._wanted_points(frames, times), self._picker)
         for index, frame in enumerate(frames):
             frame.kept = drafts[index : index + 1]
 
+    @property
+    def _is_still(self) -> bool:
+        """One picture is all there is of a portrait: its frames show nothing new."""
+        return len(self._bank) == 1
+
     def _drafts(self, frames: Sequence[MouthFrame], points: np.ndarray, picker: MouthPicker) -> Drafts:
         """Drafts of frames with lips and jaw at points (F, P, 2), window px."""
-        pose = np.stack([frame.pose for frame in frames])
-        picks = picker.pick(self._bank, lips_of(points - self._base(frames)), pose)
-        seen = Seen(
-            np.stack([frame.window for frame in frames]), np.stack([frame.points[SHAPE_POINTS] for frame in frames])
-        )
+        pose, base = np.stack([frame.pose for frame in frames]), self._base(frames)
+        picks = picker.pick(self._bank, lips_of(points - base), pose)
+        windows, own = (np.stack(x) for x in zip(*((f.window, f.points[SHAPE_POINTS]) for f in frames), strict=True))
+        seen = Seen(windows, own, float(mouth_opening(base[:1])[0]))
         return self._model.draft(seen, points, picks, self._manner.opacity([pick.unlike for pick in picks]))
 
     def _base(self, frames: Sequence[MouthFrame]) -> np.ndarray:
@@ -241,7 +255,7 @@ class _LatentPainter:
     def _wanted_points(self, frames: Sequence[MouthFrame], times: np.ndarray) -> np.ndarray:
         """Where lips and jaw shall be (F, P, 2), window px."""
         shape, manner, base = self._model.mouth_shape, self._manner, self._base(frames)
-        points = shape.decode(manner.gain * self._movement.shapes(times), base)
+        points = shape.decode(self._gain * self._movement.shapes(times), base)
         if self._speech.phonemes is not None:
             amount = manner.closing * lip_closure(self._speech.phonemes, times, manner.closing_s)
             points = shape.closed(points, base, amount)

@@ -51,10 +51,12 @@ class Seen:
     Attributes:
         windows: uint8 (F, 160, 160, 3), mouth windows.
         points: their lips and jaw (F, P, 2), window px.
+        closed: gap between the inner lips of the mesh when this person's mouth is closed, window px.
     """
 
     windows: np.ndarray
     points: np.ndarray
+    closed: float
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -263,8 +265,8 @@ class LipSyncModel:
             picks: which mouths the lips are taken from.
             opacity: (F,), see `Drafts`.
         """
-        frames = zip(seen.windows, seen.points, points, picks, strict=True)
-        pictures = np.stack([draft(window, own, wanted, pick.mouths) for window, own, wanted, pick in frames])
+        frames = zip(seen.windows, seen.points, points, (pick.mouths for pick in picks), strict=True)
+        pictures = np.stack([draft(*frame, seen.closed) for frame in frames])
         regions = np.stack([lips_mask(wanted) for wanted in points])[:, LIPS_PX[0], LIPS_PX[1]] * self._rim
         return Drafts(pictures, self.mouth_shape.sketch(points), opacity, regions)
 

@@ -128,7 +128,8 @@ class Lessons:
         """Drafts of a place whose lips come from few mouths, so that there is something left to draw."""
         part = slice(place.first, place.stop)
         picks = MouthPicker().pick(MouthBank(tuple(mouths)), lips_of(points - self._base[part]), self._pose[part])
-        seen = Seen(self.pictures(place), self._points[part][:, SHAPE_POINTS])
+        closed = float(mouth_opening(self._base[part][:1])[0])
+        seen = Seen(self.pictures(place), self._points[part][:, SHAPE_POINTS], closed)
         return model.draft(seen, points, picks, np.ones(len(seen), np.float32))
 
     def _heard_at(self, place: _Place) -> tuple:
