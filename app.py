@@ -19,6 +19,7 @@ _MODES = {
     "web": "serving.page.web",
     "api": "serving.http.server",
     "worker": "serving.jobs.worker",
+    "live": "serving.live.server",
 }
 
 

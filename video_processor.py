@@ -7,6 +7,7 @@ from utils.media import MediaLimits
 from utils.pictures import Patch
 from video.broadcast import CLOCK, LiveEncoder, Packet
 from video.encoders import CODECS
+from video.fragments import LiveMuxer
 from video.loops import LoopReader, loop_order, write_loop
 from video.painted import painted_frame, painted_info
 from video.playback import fitted_frames
@@ -30,6 +31,7 @@ __all__ = [
     "IMAGE_FPS",
     "LightLevels",
     "LiveEncoder",
+    "LiveMuxer",
     "LoopReader",
     "MediaLimits",
     "Packet",

@@ -33,7 +33,7 @@ from pipeline.options import Options, check_inputs, media_limits
 from pipeline.planning import Planner
 from pipeline.preview import Preview
 from pipeline.seeing import Seeing, check_picture
-from pipeline.speed import known_pace, measure_pace
+from pipeline.speed import Pace, known_pace, measure_pace
 from pipeline.study import Study
 from utils.config import Config, load_config
 from utils.helpers import atomic_path, resolve_device, temporary_folder
@@ -191,6 +191,15 @@ class LipSyncPipeline:
         maker = HostMaker(engine, seeing, settings, limits, options, tick, learned=engine is not self._engine)
         return maker.make(wish, _ROOT / settings.dir), report
 
+    def drawing_speed(self) -> float:
+        """Frames per second that this computer draws, measured if need be."""
+        return self._pace().fps
+
+    def _pace(self) -> Pace:
+        folder = shelf_of(self._config.inference).folder
+        name, device = self._engine.facts.name, self._engine.device.type
+        return known_pace(name, folder, device) or measure_pace(self._engine, folder)
+
     @property
     def engine(self) -> Engine:
         """What draws the mouths."""
@@ -262,9 +271,7 @@ class LipSyncPipeline:
             InputError: an input cannot be used, or the engine cannot be loaded.
         """
         self._choose(options.engine)
-        limits, folder = media_limits(self._config.media), shelf_of(self._config.inference).folder
-        name, device = self._engine.facts.name, self._engine.device.type
-        pace = known_pace(name, folder, device) or measure_pace(self._engine, folder)
+        limits, pace = media_limits(self._config.media), self._pace()
         info = probe_video(video, limits)
         seconds = probe_audio(audio, limits).duration
         if options.fit == "cut" and not info.is_image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -19,14 +20,15 @@ from pipeline.captions import timed_words
 from pipeline.drawing import DrawingSettings
 from pipeline.host import Host
 from pipeline.live_mouths import Mouths
-from pipeline.live_sound import Sound, Spoken, Streamed
+from pipeline.live_sound import HEARD_RATE, Sound, Spoken, Streamed
 from pipeline.options import Options
 from pipeline.session import Session
 from utils.helpers import InputError
-from voices.base import Speech, moved
+from voices.base import Speech, Voice, moved
 
 _AHEAD_FRAMES = 50  # drawn before they are shown, at most
 _IDLE_WAIT_S = 1.0
+_WARM_UP = "Hello, this is a first sentence. 你好，这是第一句话。"
 _LOWER = 5  # niceness of the drawing thread: it may be late, sound may not
 
 
@@ -77,6 +79,11 @@ class Studio:
         self._drawer = threading.Thread(target=self._draw, name="live-drawing", daemon=True)
         self._drawer.start()
 
+    @property
+    def voices(self) -> tuple[Voice, ...]:
+        """Who speaks texts."""
+        return () if self._language is None else self._language.voices
+
     def open(self, host: Host) -> Session:
         """Begin a session with a host.
 
@@ -88,6 +95,18 @@ class Studio:
         with self._changed:
             self._sessions = (*self._sessions, session)
         return session
+
+    def warm_up(self, host: Host) -> None:
+        """Speak and draw once what nobody sees, so that what loads at the first use is there when somebody comes."""
+        known, silence = self._know(host), Spoken.of(np.zeros(HEARD_RATE, np.float32), HEARD_RATE)
+        mouths = Mouths(known.engine, known.host, known.person, silence, self._style, self.settings.sound_ahead_s)
+        for _ in range(2):
+            mouths.draw(0, 1)
+        host.patch(0, mouths.at(0)[0])
+        if self._language is not None:
+            with contextlib.suppress(InputError):  # no voice for it
+                job = _Text(SpokenText(_WARM_UP), None, 0, None)
+                job.sound(next(job.parts(self._language)), self._language)
 
     def close(self, session: Session) -> None:
         """End a session."""
@@ -216,7 +235,7 @@ class _Text:
     """A text that is being spoken."""
 
     spoken: SpokenText
-    session: Session
+    session: Session | None
     epoch: int
     tag: str | None
     _parts: Iterator[Speech] | None = None

@@ -40,7 +40,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serving.jobs": FLOOR | {"pipeline", "language_processor", "serving"},
     "serving.http": FLOOR | {"pipeline", "language_processor", "serving", "serving.jobs"},
     "serving.page": FLOOR | {"pipeline", "faces", "video_processor", "serving", "serving.jobs", "serving.http"},
-    "app": FLOOR | {"serving.cli", "serving.page", "serving.http", "serving.jobs"},
+    "serving.live": FLOOR
+    | {"pipeline", "language_processor", "voices", "video_processor", "serving", "serving.jobs", "serving.http"},
+    "app": FLOOR | {"serving.live", "serving.cli", "serving.page", "serving.http", "serving.jobs"},
     "trainer": FLOOR | {"models", "training"},
     "evaluate": FLOOR | {"evaluation"},
 }
@@ -53,8 +55,9 @@ KNOW_GENERATORS = {"engines", "latent_diffusion", "training", "data", "evaluatio
 
 FILE_LIBRARIES = {"av", "soundfile", "wave"}
 NETWORKS = ("torch", "diffusers", "transformers", "engines.lite", "latent_diffusion", "pipeline.lip_sync")
-LOADERS = {"serving/jobs/runner.py", "serving/cli/making.py"}
-"""Files of serving/ that load the networks, when the first job comes: the runner's process, and the command line."""
+LOADERS = {"serving/jobs/runner.py", "serving/cli/making.py", "serving/live/loading.py"}
+"""Files of serving/ that load the networks, when the first job comes: the runner's process, the command
+line, and before it listens the live server."""
 LISTENERS = ("serving.page.web", "serving.http.server", "serving.jobs.worker")
 """Processes that must stay small."""
 

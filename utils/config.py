@@ -154,6 +154,16 @@ class HostsConfig(Section):
     max_px: PositiveInt
 
 
+class SessionsConfig(Section):
+    most: NonNegativeInt
+    most_listeners: PositiveInt
+    most_waiting: PositiveInt
+    most_sound_s: PositiveFloat
+    idle_s: PositiveFloat
+    linger_s: PositiveFloat
+    ice_servers: tuple[str, ...]
+
+
 class AdaptationConfig(Section):
     read_s: PositiveFloat
     part_s: PositiveFloat
@@ -251,6 +261,7 @@ class Config(Section):
     language: LanguageConfig
     live: LiveConfig
     hosts: HostsConfig
+    sessions: SessionsConfig
     adaptation: AdaptationConfig
     media: MediaLimits
     faces: FacesConfig

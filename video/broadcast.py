@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import av
+from av.container import OutputContainer
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange
+from av.video.stream import VideoStream
 
 from video.colour import BT709
 
@@ -69,6 +71,17 @@ class LiveEncoder:
         packets = self._context.encode(picture)
         data = b"".join(bytes(packet) for packet in packets)
         return Packet(data, any(packet.is_keyframe for packet in packets), picture.pts) if data else None
+
+
+def header_like(container: OutputContainer, size: tuple[int, int], fps: Fraction) -> VideoStream:
+    """A stream of a container for packets of a `LiveEncoder`: its header is what such an encoder writes."""
+    codec, options = _fastest()
+    stream = container.add_stream(codec, rate=fps, options=options)
+    stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+    context = stream.codec_context
+    context.time_base, context.max_b_frames, context.color_range = Fraction(1, CLOCK), 0, ColorRange.MPEG
+    context.colorspace = context.color_primaries = context.color_trc = BT709
+    return stream
 
 
 def _fastest() -> tuple[str, dict[str, str]]:

@@ -132,7 +132,7 @@ def build_parser(defaults: InferenceConfig) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--mode",
-        choices=("cli", "web", "api", "worker"),
+        choices=("cli", "web", "api", "worker", "live"),
         default="cli",
         help="cli: this; each of the others has its own --help",
     )

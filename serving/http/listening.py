@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 _KEEP_ALIVE_S = 15
+_LARGEST_SOCKET_MESSAGE = 2**18  # bytes
 
 
 class Impatient(AutoHTTPProtocol):
@@ -27,6 +28,7 @@ class Impatient(AutoHTTPProtocol):
         super().__init__(**options)
         self._patience_s = patience_s
         self._deadline: asyncio.TimerHandle | None = None
+        self._is_socket = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
@@ -40,11 +42,16 @@ class Impatient(AutoHTTPProtocol):
         self._forget()
         super().connection_lost(error)
 
+    def handle_websocket_upgrade(self, *event: Any) -> None:
+        self._is_socket = True
+        self._forget()
+        super().handle_websocket_upgrade(*event)
+
     def _is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
     def _watch(self) -> None:
-        if not self._is_idle():
+        if self._is_socket or not self._is_idle():
             self._forget()
         elif self._deadline is None:
             self._deadline = self.loop.call_later(self._patience_s, self._hang_up)
@@ -82,4 +89,5 @@ def serve(app: ASGIApp, host: str, port: int, patience_s: float, proxies: Sequen
         forwarded_allow_ips=list(proxies),
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=5,
+        ws_max_size=_LARGEST_SOCKET_MESSAGE,
     )

@@ -61,7 +61,10 @@ def main(argv: Sequence[str]) -> int:
         return _BAD_SETTINGS
     start_logging()
     app = create_app(service, make_intake(service, settings), access)
-    with Embedded(worker_command(arguments, settings) if arguments.worker else None):
+    with (
+        Embedded(worker_command(arguments, settings) if arguments.worker else None),
+        Embedded(live_command(arguments, settings) if arguments.live_port else None, "live server"),
+    ):
         serve(app, arguments.host, arguments.port, settings.service.upload_idle_s, settings.service.trusted_proxies)
     return 0
 
@@ -88,6 +91,10 @@ def build_parser(mode: str, description: str, port: int) -> argparse.ArgumentPar
         "--insecure", action="store_true", help="let everybody in, also when others can reach this address"
     )
     server.add_argument("--new-key", metavar="NAME", help="make an API key, print it once, and end")
+    if mode != "live":
+        server.add_argument(
+            "--live-port", type=int, metavar="PORT", help="also serve hosts who speak live there (docs/live.md)"
+        )
     if mode == "api":
         server.add_argument(
             "--webhook-secret", metavar="NAME", help="print the secret that signs the webhooks of an API key, and end"
@@ -147,15 +154,32 @@ def worker_command(arguments: argparse.Namespace, settings: Settings) -> list[st
     return command + [word for name, value in given.items() if value is not None for word in (name, str(value))]
 
 
+def live_command(arguments: argparse.Namespace, settings: Settings) -> list[str]:
+    """How to start a live server for the same people."""
+    command = [sys.executable, str(ROOT / "app.py"), "--mode", "live"]
+    given = {
+        "--host": arguments.host,
+        "--port": arguments.live_port,
+        "--config": settings.config_path,
+        "--weights": settings.weights,
+        "--engine-weights": settings.engine_weights,
+        "--device": settings.device,
+        "--data-dir": settings.service.data_dir,
+    }
+    doors = [f"--{name}" for name in ("keys", "insecure") if getattr(arguments, name)]
+    return [*command, *doors, *(word for name, value in given.items() if value for word in (name, str(value)))]
+
+
 class Embedded:
-    """A worker process for as long as the block lasts; when it dies it is started again.
+    """A process beside this one for as long as the block lasts; when it dies it is started again.
 
     Args:
         command: how to start it; None: none.
+        name: what it is called in the log.
     """
 
-    def __init__(self, command: list[str] | None):
-        self._command = command
+    def __init__(self, command: list[str] | None, name: str = "worker"):
+        self._command, self._name = command, name
         self._process: subprocess.Popen[bytes] | None = None
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -170,11 +194,11 @@ class Embedded:
         while not self._closing.is_set():
             code = self._process.wait()
             if code == _BAD_SETTINGS:
-                _LOG.error("the worker cannot work with these settings; no job will run")
+                _LOG.error("the %s cannot work with these settings and stays away", self._name)
                 return
             if self._closing.wait(_RESTART_S):
                 return
-            _LOG.warning("the worker ended (code %d) and is started again", code)
+            _LOG.warning("the %s ended (code %d) and is started again", self._name, code)
             self._process = subprocess.Popen(self._command, cwd=Path.cwd())
 
     def __exit__(self, *exception: object) -> None:

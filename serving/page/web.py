@@ -16,7 +16,7 @@ from faces.detector import FaceDetector
 from serving.http.context import Access
 from serving.http.listening import serve
 from serving.http.security import Guard, new_key
-from serving.http.server import Embedded, build_parser, make_intake, read_access, worker_command
+from serving.http.server import Embedded, build_parser, live_command, make_intake, read_access, worker_command
 from serving.jobs.jobs import JobService
 from serving.jobs.setup import ROOT, Settings, open_service, read_settings, start_logging
 from serving.page.door import OWNER, Door
@@ -113,7 +113,10 @@ def main(argv: Sequence[str]) -> int:
     stopping = threading.Event()
     threading.Thread(target=files.sweep_until, args=(stopping,), daemon=True).start()
     print(f"Open http://{arguments.host}:{arguments.port} in a browser.", file=sys.stderr)
-    with Embedded(worker_command(arguments, settings) if arguments.worker else None):
+    with (
+        Embedded(worker_command(arguments, settings) if arguments.worker else None),
+        Embedded(live_command(arguments, settings) if arguments.live_port else None, "live server"),
+    ):
         serve(app, arguments.host, arguments.port, settings.service.upload_idle_s, settings.service.trusted_proxies)
     stopping.set()
     return 0
