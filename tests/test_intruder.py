@@ -33,7 +33,7 @@ from tests import footage  # noqa: E402
 from tests.service import REPO, free_port, make_service, result_file, service_config, submit, wait_for  # noqa: E402
 
 SECRET = b"nobody-but-anna-may-read-this"
-OPEN_PAGE = {"/login", "/login/", "/logout", "/logout/"}  # and /health, which is no route
+OPEN_PAGE = {"/login", "/login/"}  # and /health, which is no route
 OPEN_API = {"/health", "/ready", "/openapi.json"}
 
 
@@ -304,6 +304,22 @@ def test_without_a_key_or_with_a_wrong_one_nothing_of_the_page_opens(house: Hous
         answer = httpx.post(f"{house.page}/login", data={"username": name, "password": key})
         assert answer.status_code == 401 and "set-cookie" not in answer.headers
     assert httpx.post(f"{house.page}/login", content=b"x" * 10_000).status_code == 413
+
+
+def test_no_link_logs_anybody_out(house: House) -> None:
+    if not has_keys(house):
+        pytest.skip("everybody is let in")
+    client = bert(house)
+    for method in ("GET", "HEAD"):
+        assert client.request(method, "/logout").status_code == 404
+    assert client.post("/logout", headers={"Origin": "https://example.org"}).status_code == 403
+    assert client.get("/config").status_code == 200
+    event = next(one for one in client.get("/config").json()["dependencies"] if one["api_name"] == "choices")
+    told = client.post("/gradio_api/run/choices", json={"data": [], "fn_index": event["id"]}).text
+    assert "Logged in as bert" in told and "Logged in as anna" not in told
+    answer = client.post("/logout", headers={"Origin": house.page}, follow_redirects=False)
+    assert answer.status_code == 303 and answer.headers["location"] == "login"
+    assert client.get("/config").status_code == 401
 
 
 def test_a_deleted_key_ends_its_session(house: House) -> None:

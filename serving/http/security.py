@@ -151,6 +151,7 @@ class Guard:
         known: name of the valid key that a request shows, None if it shows none; None where there are no keys. What
             is not valid is counted by address: made-up keys and cookies are nobody.
         per_minute: see `Crowd`.
+        in_words: a refusal as the client shall read it.
     """
 
     def __init__(
@@ -161,12 +162,14 @@ class Guard:
         headers: Mapping[str, str] = _HEADERS,
         known: Callable[[Scope], str | None] | None = None,
         per_minute: int | None = None,
+        in_words: Callable[[Scope, Problem], Problem] = lambda _, problem: problem,
     ):
         self._app = app
         self._hosts = {host.lower() for host in hosts}
         self._origins = set(origins)
         self._headers = headers
         self._known = known
+        self._in_words = in_words
         self._crowd = Crowd(per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -185,7 +188,7 @@ class Guard:
         who = self._who(scope)
         problem = self._problem(headers, scope, who)
         if problem is not None:
-            await problem_response(problem)(scope, receive, with_headers)
+            await problem_response(self._in_words(scope, problem))(scope, receive, with_headers)
             return
         if scope["path"] in _ALWAYS:
             return await self._app(scope, receive, with_headers)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from serving.jobs.store import ACTIVE, DONE, FAILED, QUEUED, JobStore
@@ -12,8 +14,10 @@ from utils.config import ServiceConfig
 
 LOCAL_OWNER = "local"
 """Owner of all jobs where there are no API keys. Nobody knows who is who then, so nobody has limits of one's own."""
-PAGE_UPLOADS = Path("page", "uploads")
-"""Where in the data folder the page keeps what browsers have sent."""
+PAGE_UPLOADS, PAGE_SHOWN = Path("page", "uploads"), Path("page", "shown")
+"""Where in the data folder the page keeps what browsers have sent, and what it shows of each job."""
+
+_COUNTED = ("result-", "preview-")  # shown files that are counted already, by the rows of their jobs
 
 
 def uploads_of(data_dir: Path, owner: str) -> Path:
@@ -59,12 +63,13 @@ def check_quota(config: ServiceConfig, store: JobStore, owner: str, incoming: in
 
 
 def kept_bytes(config: ServiceConfig, store: JobStore, owner: str) -> int:
-    """Bytes that are kept for somebody: uploads of the page, inputs of jobs, results."""
+    """Bytes that are kept for somebody: inputs of jobs, results, uploads of the page, and inputs that it shows."""
     jobs = store.find((*ACTIVE, DONE, FAILED), owner)
     done = sum(job.result_size or 0 for job in jobs if job.state == DONE)
     under_way = sum(job.input_size + (job.preview_size or 0) for job in jobs if job.state in ACTIVE)
     under_way += sum(job.input_size for job in jobs if job.is_retryable)
-    return done + under_way + _bytes_in(uploads_of(config.data_dir, owner))
+    folders = [*uploads_of(config.data_dir, owner).glob("*"), *(config.data_dir / PAGE_SHOWN / job.id for job in jobs)]
+    return done + under_way + _bytes_in(folders)
 
 
 def has_disk(config: ServiceConfig, incoming: int = 0) -> bool:
@@ -72,11 +77,11 @@ def has_disk(config: ServiceConfig, incoming: int = 0) -> bool:
     return shutil.disk_usage(config.data_dir).free - incoming > config.min_free_gb * 1e9
 
 
-def _bytes_in(folder: Path) -> int:
-    total = 0
-    for path in folder.glob("*/*"):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:  # has just been moved or deleted
-            continue
-    return total
+def _bytes_in(folders: Collection[Path]) -> int:
+    """Of the files right in these folders, each counted once however many names it has; results are not counted."""
+    sizes: dict[tuple[int, int], int] = {}
+    for path in (path for folder in folders for path in folder.glob("*") if not path.name.startswith(_COUNTED)):
+        with suppress(FileNotFoundError):  # has just been moved or deleted
+            status = path.stat()
+            sizes[status.st_dev, status.st_ino] = status.st_size
+    return sum(sizes.values())

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from anyio import to_thread
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,6 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.jobs.jobs import LOCAL_OWNER
 from serving.page.files import PageFiles
 from serving.page.login import Sessions, log_out, login_page
+from serving.page.said import told
+from serving.page.texts import language_for
 from serving.page.uploads import PageUploads
 from serving.problems import Problem, problem_response
 
@@ -37,6 +39,13 @@ _TOLD_BELOW = f"{_API}run/"
 _NO_QUERY = ("/", "/config")  # it would only load what other people have saved
 _MOST_BYTES = 2**20  # of a request that is no upload
 _FILE_HEADERS = {"Content-Security-Policy": "default-src 'none'; media-src 'self'; img-src 'self'; sandbox"}
+
+
+def in_words_of(scope: Scope, problem: Problem) -> Problem:
+    """The same refusal in the language of the browser that sent a request."""
+    language = language_for(Headers(scope=scope).get("accept-language"))
+    name, detail = problem.name, told(problem.detail, language)
+    return Problem(problem.status, name, detail, problem.headers, **problem.more)
 
 
 class Door:
@@ -63,7 +72,7 @@ class Door:
         try:
             await self._let_in(Request(scope, receive), send)
         except Problem as problem:
-            await problem_response(problem)(scope, receive, send)
+            await problem_response(in_words_of(scope, problem))(scope, receive, send)
 
     async def _let_in(self, request: Request, send: Send) -> None:
         scope, receive = request.scope, request.receive
@@ -93,7 +102,7 @@ class Door:
             return None
         if path.rstrip("/") == "/login":
             return await self._sessions.log_in(request) if request.method == "POST" else login_page(request)
-        if path.rstrip("/") == "/logout":
+        if path.rstrip("/") == "/logout" and request.method == "POST":  # by GET, any picture could log somebody out
             return log_out()
         if owner is not None:
             return None
@@ -126,28 +135,28 @@ class Door:
         """
         body = await _read(request)
         try:
-            told = json.loads(body) if body else {}
-            told = await to_thread.run_sync(self._own_files, told, owner)
+            asked = json.loads(body) if body else {}
+            asked = await to_thread.run_sync(self._own_files, asked, owner)
         except (ValueError, RecursionError) as error:
             raise Problem(422, "bad-input", "The request is no JSON.") from error
-        body = json.dumps(told).encode()
+        body = json.dumps(asked).encode()
         headers = MutableHeaders(scope=request.scope)
         headers["content-type"], headers["content-length"] = "application/json", str(len(body))
         return _replayed(body, request.receive)
 
-    def _own_files(self, told: Any, owner: str) -> Any:
+    def _own_files(self, asked: Any, owner: str) -> Any:
         """The same without any file that `PageFiles.usable` does not know, and with nothing about files but where
         they are and what they are called."""
-        if isinstance(told, list):
-            return [self._own_files(one, owner) for one in told]
-        if not isinstance(told, Mapping):
-            return told
-        if not told.keys() & {"path", "url"}:
-            return {name: self._own_files(one, owner) for name, one in told.items()}
-        path = self._files.usable(told.get("path"), owner)
+        if isinstance(asked, list):
+            return [self._own_files(one, owner) for one in asked]
+        if not isinstance(asked, Mapping):
+            return asked
+        if not asked.keys() & {"path", "url"}:
+            return {name: self._own_files(one, owner) for name, one in asked.items()}
+        path = self._files.usable(asked.get("path"), owner)
         if path is None:
             raise Problem(422, "bad-input", "A file is wanted that was not uploaded here; upload it first.")
-        name = told.get("orig_name")
+        name = asked.get("orig_name")
         named = {"orig_name": name} if isinstance(name, str) else {}
         return {"path": str(path), "meta": {"_type": "gradio.FileData"}, **named}
 

@@ -7,6 +7,7 @@ a link to the job's own files wherever the disk can do that; it goes when these 
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -19,14 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from serving.jobs.jobs import JobService
-from serving.jobs.limits import PAGE_UPLOADS, uploads_of
+from serving.jobs.limits import PAGE_SHOWN, PAGE_UPLOADS, uploads_of
 from serving.jobs.store import ACTIVE, DONE, Job
+from serving.page.wish import Wish
 
 UPLOADS_KEPT_S = 86400.0
 
 _SWEEP_S = 60.0
-_SHOWN = Path("page", "shown")
-_INPUT = "before"
+_INPUT, _SPEECH, _WISH = "before", "speech", "wish.json"  # in the folder of what is shown of a job
+_NAME, _LONGEST_NAME = "name.txt", 100  # beside an upload
 
 
 class PageFiles:
@@ -39,7 +41,7 @@ class PageFiles:
 
     def __init__(self, service: JobService, examples: Collection[Path] = ()):
         data = service.config.data_dir.resolve()
-        self.uploads, self.folder = data / PAGE_UPLOADS, data / _SHOWN
+        self.uploads, self.folder = data / PAGE_UPLOADS, data / PAGE_SHOWN
         for path in (self.uploads, self.folder):
             path.mkdir(parents=True, exist_ok=True)
         self._service = service
@@ -52,6 +54,20 @@ class PageFiles:
         folder = self._of(owner) / uuid.uuid4().hex
         folder.mkdir(parents=True)
         return folder
+
+    def note_name(self, upload: Path, name: str) -> None:
+        """Remember what the browser calls an upload: to be shown, never a path."""
+        plain = "".join(one for one in name.replace("\\", "/").rpartition("/")[2] if one.isprintable())
+        (upload.parent / _NAME).write_text(plain[:_LONGEST_NAME], encoding="utf-8")
+
+    def name_of(self, upload: Path) -> str:
+        """What the browser calls an upload; "" for what has come from its camera or microphone."""
+        if upload in self._examples:
+            return upload.name
+        try:
+            return (upload.parent / _NAME).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return ""
 
     def _of(self, owner: str) -> Path:
         return uploads_of(self._service.config.data_dir.resolve(), owner)
@@ -78,15 +94,56 @@ class PageFiles:
 
     # ---- what a job shows ----
 
-    def keep_input(self, job_id: str, path: Path) -> None:
-        """Keep the video or picture that a job was made from, to be shown beside the result."""
-        target = self.folder / job_id / f"{_INPUT}{path.suffix.lower()}"
-        target.parent.mkdir(exist_ok=True)
-        link_or_copy(path, target)
+    def keep(self, job_id: str, wish: Wish) -> None:
+        """Keep what a job was made from, to be shown beside the result and to be used again."""
+        folder = self.folder / job_id
+        folder.mkdir(exist_ok=True)
+        names = {}
+        for kind, path in ((_INPUT, wish.source), (_SPEECH, wish.speech)):
+            if path is not None:
+                link_or_copy(Path(path), folder / f"{kind}{Path(path).suffix.lower()}")
+                names[kind] = self.name_of(Path(path))
+        told = {"wish": wish.without_files(), "names": names}
+        (folder / _WISH).write_text(json.dumps(told, ensure_ascii=False), encoding="utf-8")
 
     def input_of(self, job_id: str) -> Path | None:
-        """What was kept by `keep_input`; None if there is nothing."""
-        return next((self.folder / job_id).glob(f"{_INPUT}*"), None)
+        """The video or picture that a job was made from; None if it is not kept."""
+        return next((self.folder / job_id).glob(f"{_INPUT}.*"), None)
+
+    def names_of(self, job_id: str) -> dict[str, str]:
+        """What the browser calls the files that a job was made from: "before" and "speech"; what is unknown is left
+        out."""
+        return self._told(job_id).get("names", {})
+
+    def again(self, job_id: str, owner: str) -> Wish | None:
+        """What a job was made from, as if it had just been uploaded; None if it is not kept.
+
+        Args:
+            job_id: a job of this owner.
+            owner: whose uploads they become.
+        """
+        told = self._told(job_id)
+        source, speech = self.input_of(job_id), next((self.folder / job_id).glob(f"{_SPEECH}.*"), None)
+        if not told or source is None:
+            return None
+        names = told["names"]
+        files = [
+            None if path is None else str(self._uploaded(path, owner, names.get(kind, "")))
+            for kind, path in ((_INPUT, source), (_SPEECH, speech))
+        ]
+        return Wish.with_files(told["wish"], *files)
+
+    def _told(self, job_id: str) -> dict[str, Any]:
+        try:
+            return json.loads((self.folder / job_id / _WISH).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+
+    def _uploaded(self, path: Path, owner: str, name: str) -> Path:
+        target = self.new_folder(owner) / f"upload{path.suffix}"
+        link_or_copy(path, target)
+        self.note_name(target, name)
+        return target
 
     def fetch(self, job: Job, name: str) -> Path | None:
         """A file of the job's folder for the browser; None if it is gone."""
@@ -112,7 +169,7 @@ class PageFiles:
                     shutil.rmtree(path, ignore_errors=True)
         for path in self.folder.iterdir():
             job = self._service.store.get(path.name)
-            if job is None or job.state not in (*ACTIVE, DONE):
+            if job is None or not (job.state in (*ACTIVE, DONE) or job.is_retryable):
                 self.remove(path.name)
 
     def sweep_until(self, stopping: threading.Event) -> None:

@@ -27,9 +27,26 @@ h1{font-size:1.4rem;margin:0 0 1rem}label{display:block;margin:.8rem 0 .2rem}
 input{width:100%;box-sizing:border-box;font:inherit;padding:10px;border:1px solid #bbb;border-radius:8px}
 button{width:100%;margin-top:1.2rem;font:inherit;font-weight:600;padding:12px;border:0;border-radius:8px}
 button{background:#4f46e5;color:#fff}
-p{color:#b91c1c;margin:.8rem 0 0}
+p{color:#b91c1c;margin:.8rem 0 0}p:empty{display:none}
 @media(prefers-color-scheme:dark){body{background:#18181b;color:#eee}form{background:#27272a;border-color:#444}
 input{background:#18181b;color:#eee;border-color:#555}p{color:#fca5a5}}"""
+
+
+# The form stays as it is filled in when the server says no; without scripts the name does.
+_SCRIPT = """\
+document.querySelector('form').addEventListener('submit', async (event) => {
+  event.preventDefault()
+  const form = event.target, alert = form.querySelector('[role=alert]')
+  alert.textContent = ''
+  try {
+    const sent = {method: 'POST', body: new URLSearchParams(new FormData(form)), headers: {Accept: 'application/json'}}
+    const answer = await fetch('login', sent)
+    if (answer.ok) return location.replace('./')
+    alert.textContent = (await answer.json()).detail
+  } catch {
+    form.submit()
+  }
+})"""
 
 
 class Sessions:
@@ -90,7 +107,7 @@ def login_page(request: Request, name: str = "", refused: bool = False) -> Respo
     """The page that asks for name and key, in the browser's language."""
     language = language_for(request.headers.get("accept-language"))
     words = {word: html.escape(text) for word, text in TEXTS[language].items()}
-    wrong = f'<p role="alert">{words["login_refused"]}</p>' if refused else ""
+    wrong = words["login_refused"] if refused else ""
     focus = ("", "autofocus") if name else ("autofocus", "")
     body = (
         f'<!doctype html><html lang="{language}"><head><meta charset="utf-8"><title>Lip Sync</title>'
@@ -99,8 +116,8 @@ def login_page(request: Request, name: str = "", refused: bool = False) -> Respo
         f'<label for="name">{words["login_name"]}</label><input id="name" name="username" required {focus[0]} '
         f'autocomplete="username" value="{html.escape(name)}">'
         f'<label for="key">{words["login_key"]}</label><input id="key" name="password" type="password" required '
-        f'{focus[1]} autocomplete="current-password">{wrong}<button>{words["login_enter"]}</button></form>'
-        "</body></html>"
+        f'{focus[1]} autocomplete="current-password"><p role="alert">{wrong}</p>'
+        f'<button>{words["login_enter"]}</button></form><script>{_SCRIPT}</script></body></html>'
     )
     return HTMLResponse(body, 401 if refused else 200)
 

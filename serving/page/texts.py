@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from babel import Locale, UnknownLocaleError
 
 TEXTS = {
@@ -11,6 +9,10 @@ TEXTS = {
         "intro": "# Lip Sync\nGive it a video or a portrait, and new words: the person speaks them.",
         "consent": "**Only with the consent of the person shown.** Tell viewers that the video was made by a machine; "
         "every result also carries a machine-readable mark that says so.",
+        "agree": "The person shown agrees to this video.",
+        "need_consent": "Tick first that the person shown agrees to this video.",
+        "logged_in": "Logged in as {name}",
+        "logout": "Log out",
         "who": "## 1 · Who speaks",
         "portrait": "Portrait",
         "video": "Video",
@@ -28,11 +30,15 @@ TEXTS = {
         "text_label": "Text to speak",
         "text_hint": "Type what the person should say, or take an example below.",
         "example_sound": "Use the example sound",
+        "sound_of_video": "Take the sound of a video",
+        "no_sound": "That video has no sound; give another one.",
         "example_texts": "Examples",
         "language": "Language",
         "auto": "recognised",
         "voice": "Voice",
         "usual_voice": "the usual one",
+        "voice_female": "female ({name})",
+        "voice_male": "male ({name})",
         "speed": "Speed (1 is usual)",
         "more": "More settings",
         "adapt": "First learn from the video and its own sound how this person speaks (up to a minute more)",
@@ -49,15 +55,20 @@ TEXTS = {
         "rest_keep": "keep the rest as it is, with its lips moving",
         "rest_cut": "end with the speech",
         "make": "Make the video",
-        "result": "## 3 · Result",
+        "result": "## Result",
         "cancel": "Cancel",
+        "again": "Use these inputs again",
+        "delete": "Delete",
+        "again_done": "The inputs of that video are in the form again.",
+        "again_gone": "The inputs of that video are no longer kept.",
         "before": "Before",
         "after": "After",
         "preview": "Preview: the first seconds",
         "soon": "The first seconds can be watched here soon.",
         "download": "Download",
         "history": "Earlier videos of this browser",
-        "spoken_sound": "a sound",
+        "spoken_sound": "a recorded sound",
+        "shown_picture": "the camera",
         "now": "just now",
         "minutes_ago": "{count} min ago",
         "hours_ago": "{count} h ago",
@@ -74,6 +85,21 @@ TEXTS = {
         "minutes": "about {minutes} min {seconds} s",
         "seconds": "about {seconds} s",
         "done": "Done: {frames} pictures.",
+        "all_new": "Every picture has a new mouth.",
+        "left_as_they_were": "{left} of {frames} pictures were left as they were: {reasons}.",
+        "left_no_face": "{count} without a face",
+        "left_too_small": "{count} with a face too small",
+        "left_turned_away": "{count} turned away",
+        "left_covered": "{count} covered",
+        "left_outside_picture": "{count} partly outside the picture",
+        "left_blurred": "{count} blurred",
+        "left_unclear": "{count} unclear",
+        "left_after_speech": "{count} after the end of the speech",
+        "comma": ", ",
+        "took": "It took {time}.",
+        "in_english": "{sentence}",
+        "away": "The server's queue does not answer; this page goes on asking.",
+        "broken": "Something went wrong inside; the server's log says what.",
         "failed": "It did not work. {error}",
         "cancelled": "Cancelled; its files are deleted.",
         "expired": "The result is no longer kept.",
@@ -102,6 +128,10 @@ TEXTS = {
         "intro": "# 口型同步\n给一段视频或一张照片，再给新的话：画面里的人就会说出来。",
         "consent": "**只能在画面中的人同意的情况下使用。** 请告诉观众视频由机器生成；"
         "每个结果也带有机器可读的合成标记。",
+        "agree": "画面中的人同意制作这个视频。",
+        "need_consent": "请先勾选：画面中的人同意制作这个视频。",
+        "logged_in": "已登录：{name}",
+        "logout": "退出登录",
         "who": "## 1 · 谁来说",
         "portrait": "照片",
         "video": "视频",
@@ -118,11 +148,15 @@ TEXTS = {
         "text_label": "要说的文字",
         "text_hint": "输入要说的话，或者点下面的示例。",
         "example_sound": "使用示例声音",
+        "sound_of_video": "使用视频里的声音",
+        "no_sound": "这个视频没有声音，请换一个。",
         "example_texts": "示例",
         "language": "语言",
         "auto": "自动识别",
         "voice": "嗓音",
         "usual_voice": "默认嗓音",
+        "voice_female": "女声（{name}）",
+        "voice_male": "男声（{name}）",
         "speed": "语速（1 为正常）",
         "more": "更多设置",
         "adapt": "先从视频和它的原声里学习这个人怎么说话（最多多用一分钟）",
@@ -139,15 +173,20 @@ TEXTS = {
         "rest_keep": "保留其余部分不变（嘴唇照常动）",
         "rest_cut": "随话结束",
         "make": "生成视频",
-        "result": "## 3 · 结果",
+        "result": "## 结果",
         "cancel": "取消",
+        "again": "再次使用这些素材",
+        "delete": "删除",
+        "again_done": "那个视频的素材已填回表单。",
+        "again_gone": "那个视频的素材已不再保存。",
         "before": "之前",
         "after": "之后",
         "preview": "预览：开头几秒",
         "soon": "很快就可以在这里看到开头几秒。",
         "download": "下载",
         "history": "本浏览器以前的视频",
-        "spoken_sound": "一段声音",
+        "spoken_sound": "录下的声音",
+        "shown_picture": "摄像头",
         "now": "刚刚",
         "minutes_ago": "{count} 分钟前",
         "hours_ago": "{count} 小时前",
@@ -164,6 +203,21 @@ TEXTS = {
         "minutes": "大约 {minutes} 分 {seconds} 秒",
         "seconds": "大约 {seconds} 秒",
         "done": "完成：共 {frames} 帧。",
+        "all_new": "每一帧都有新的嘴。",
+        "left_as_they_were": "{frames} 帧里有 {left} 帧保持原样：{reasons}。",
+        "left_no_face": "{count} 帧没有人脸",
+        "left_too_small": "{count} 帧人脸太小",
+        "left_turned_away": "{count} 帧转过脸",
+        "left_covered": "{count} 帧被遮住",
+        "left_outside_picture": "{count} 帧不在画面内",
+        "left_blurred": "{count} 帧模糊",
+        "left_unclear": "{count} 帧看不清",
+        "left_after_speech": "{count} 帧话已说完",
+        "comma": "、",
+        "took": "用时{time}。",
+        "in_english": "程序的说明（英文）：{sentence}",
+        "away": "服务器的任务队列没有回应，本页会继续询问。",
+        "broken": "服务器内部出错，详情在服务器的日志里。",
         "failed": "没有成功。{error}",
         "cancelled": "已取消，文件已删除。",
         "expired": "结果已过保存期。",
@@ -200,66 +254,10 @@ EXAMPLE_TEXTS = {
 }
 """Language -> something to say in it."""
 
-# What the program refuses, in Chinese; a pattern's groups go into the sentence. What matches nothing stays English.
-_REFUSALS_ZH = (
-    (r"(.+) is empty .*", "{0}是空文件，请换一个能播放的文件。"),
-    (r"(.+) is larger than (\S+) GB.*", "{0}大于 {1} GB，请换小一点的。"),
-    (r"(.+) is longer than (\S+) s;.*", "{0}长于 {1} 秒，请剪短一些。"),
-    (r"(.+) is too large \((\d+x\d+)\).*", "{0}太大（{1}），请缩小一些。"),
-    (r"(.+) is no video or sound that can be read.*", "{0}不是能读的文件，请用 MP4、MOV、MKV、WebM、WAV 或 JPG、PNG。"),
-    (r"(.+) is damaged or cut off.*", "{0}损坏或不完整，请重新导出或重新上传。"),
-    (r"(.+) has no video stream.*", "{0}里没有画面，请给一个视频或一张照片。"),
-    (r"(.+) has no sound stream.*", "{0}里没有声音，请给一段有人说话的声音。"),
-    (r"(.+) has zero length.*", "{0}的长度是零，请给一段有人说话的声音。"),
-    (r"No picture of (.+) can be decoded.*", "{0}里的画面无法解码，请重新导出。"),
-    (r"No face can be used anywhere.*", "整个视频里没有能用的人脸。请给一张正面、够大、没有遮挡的脸，或者选另一张脸。"),
-    (r"The text holds nothing that can be spoken.*", "文字里没有可以说的内容，请至少写一个词。"),
-    (r"The voice .+ finds nothing to speak.*", "这种语言的嗓音读不了这段文字，请检查语言。"),
-    (r"The text is longer than (\d+) characters.*", "文字超过 {0} 个字符，请缩短。"),
-    (r"The text takes longer than (\S+) s to speak.*", "这段文字要说 {0} 秒以上，请缩短。"),
-    (r"The language '(.+?)' is not supported.*", "不支持语言“{0}”，请选列表里的语言。"),
-    (r"There is no voice '(.+?)' for .*", "这种语言没有嗓音“{0}”，请选列表里的嗓音。"),
-    (r"Japanese text with kanji needs .*", "带汉字的日语需要词典：请重新安装 requirements.txt，或只用假名。"),
-    (r"The subtitles \(\.(\w+)\) hold nothing.*", "字幕（{0}）里没有可以朗读的文字，请至少给一行。"),
-    (r"The text looks like subtitles \(\.(\w+)\) .*", "这段文字像字幕（{0}），却无法读取，请检查格式。"),
-    (r"(\d+) jobs are waiting already.*", "已经有 {0} 个任务在排队，请稍后再试。"),
-    (r"This key has (\d+) jobs that are not finished.*", "你有 {0} 个任务还没做完，请等其中一个完成。"),
-    (r"The upload is larger than (\S+) GB.*", "上传的文件大于 {0} GB，请换小一点的。"),
-    (r"The upload took too long.*", "上传太慢，请换更快的网络再试。"),
-    (r"The upload was broken off.*", "上传中断了，请再试一次。"),
-    (r"The file is empty.*", "文件是空的，请换一个。"),
-    (r"There is not enough disk space.*", "服务器的磁盘空间不够，请稍后再试。"),
-    (r"The disk of the server is full.*", "服务器的磁盘满了，请稍后再试。"),
-    (r"The job took longer than (\S+) s.*", "任务超过了 {0} 秒，请给短一点的视频或减少步数。"),
-    (r"The job took its worker down (\d+) times.*", "任务失败了 {0} 次，已经放弃。"),
-    (r"This server cannot speak texts.*", "这台服务器不能把文字变成声音，请给一段声音。"),
-)
-
-
 def language_for(accept_language: str | None) -> str:
     """The page's language, "en" or "zh", for a browser that sends this header Accept-Language."""
     first = (accept_language or "").split(",")[0].strip().lower()
     return "zh" if first.startswith("zh") else "en"
-
-
-def refusal(sentence: str, language: str) -> str:
-    """A sentence of the program as the page says it.
-
-    Args:
-        sentence: why something was refused; files are called video_file or video, audio_file or audio in it.
-        language: of the page.
-    """
-    for name in ("video", "audio"):
-        words = TEXTS[language][f"{name}_file"]
-        sentence = re.sub(rf" \({name}_file\)", "", sentence)
-        sentence = re.sub(rf"^The (?:(?:sound|picture) of|file|video|image|sound) {name}(?:_file)?\b", words, sentence)
-        sentence = re.sub(rf"^No picture of {name}(?:_file)?\b", f"No picture of {words.lower()}", sentence)
-    sentence = sentence.replace("another one with face", "another face")
-    if language == "zh":
-        for pattern, translated in _REFUSALS_ZH:
-            if (match := re.fullmatch(pattern, sentence, re.DOTALL)) is not None:
-                return translated.format(*match.groups())
-    return sentence
 
 
 def duration(seconds: float, words: dict[str, str]) -> str:

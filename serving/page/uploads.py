@@ -18,7 +18,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from serving.http.uploads import receive_form
 from serving.jobs.jobs import JobService
 from serving.page.files import PageFiles
-from serving.page.texts import language_for, refusal
+from serving.page.said import told
+from serving.page.texts import language_for
 from serving.problems import Problem, disk_full, store_away
 from utils.disk import is_disk_full
 
@@ -68,7 +69,7 @@ class PageUploads:
         except (Problem, OSError, *self._service.store.faults) as error:
             problem = self._problem(error)
             language = language_for(request.headers.get("accept-language"))
-            return PlainTextResponse(refusal(problem.detail, language), problem.status, problem.headers)
+            return PlainTextResponse(told(problem.detail, language), problem.status, problem.headers)
         finally:
             progress.ended = True
             self._under_way.pop(upload_id, None)
@@ -97,7 +98,9 @@ class PageUploads:
             if _FIELD not in form.files:
                 raise Problem(422, "bad-input", "The file is empty; give another one.")
             ending = re.search(r"\.[A-Za-z0-9]{1,8}$", progress.name)
-            return form.files[_FIELD].rename(folder / f"upload{ending[0].lower() if ending else ''}")
+            upload = form.files[_FIELD].rename(folder / f"upload{ending[0].lower() if ending else ''}")
+            self._files.note_name(upload, progress.name)
+            return upload
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

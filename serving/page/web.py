@@ -19,8 +19,9 @@ from serving.http.security import Guard, new_key
 from serving.http.server import Embedded, build_parser, live_command, make_intake, read_access, worker_command
 from serving.jobs.jobs import JobService
 from serving.jobs.setup import ROOT, Settings, open_service, read_settings, start_logging
-from serving.page.door import OWNER, Door
+from serving.page.door import OWNER, Door, in_words_of
 from serving.page.files import PageFiles
+from serving.page.gradio_words import head
 from serving.page.layout import PORTRAIT, SPEECH, build_page
 from serving.page.login import Sessions
 from serving.page.page import Page
@@ -57,7 +58,8 @@ def create_page(service: JobService, settings: Settings, access: Access) -> tupl
     gr.set_static_paths([PORTRAIT, SPEECH, files.folder])
     faces = load_config(settings.config_path).faces
     detector = FaceDetector(ROOT / faces.models_dir, faces.min_detection_score)
-    blocks, words = build_page(Page(service, make_intake(service, settings), detector, files))
+    intake, has_keys = make_intake(service, settings), access.keys is not None
+    blocks, words = build_page(Page(service, intake, detector, files, has_keys))
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     _mount(app, blocks, words, settings.service.media.max_file_gb)
     sessions = None if access.keys is None else Sessions(access.keys)
@@ -69,6 +71,7 @@ def create_page(service: JobService, settings: Settings, access: Access) -> tupl
         headers=_HEADERS,
         known=None if sessions is None else lambda scope: sessions.owner(Request(scope)),
         per_minute=settings.service.max_requests_per_minute,
+        in_words=in_words_of,
     )
     return app, files
 
@@ -90,6 +93,7 @@ def _mount(app: FastAPI, blocks: gr.Blocks, words: gr.I18n, max_file_gb: float) 
             primary_hue="indigo", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
         ),
         css_paths=[_HERE / "page.css"],
+        head=head(),
         i18n=words,
     )
     blocks.has_launched = True  # else Gradio does not check paths; the door does, but two locks are better than one

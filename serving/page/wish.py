@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 _ADAPT_S = 60
 
@@ -20,7 +22,7 @@ class Wish:
         sound: a file.
         text: to be spoken.
         lang: of the text, or "auto".
-        voice: for the text; "" is the usual one.
+        voice: for the text, as "language/name"; "" is the usual one.
         speed: of the text.
         adapt: learn from the video first.
         steps: denoising steps; 0: as many as the engine is used to.
@@ -45,6 +47,24 @@ class Wish:
     rest: str
     engine: str | None
 
+    @classmethod
+    def with_files(cls, told: Mapping[str, Any], source: str | None, speech: str | None) -> Wish:
+        """Undo `without_files`.
+
+        Args:
+            told: what it gave.
+            source: the portrait or the video.
+            speech: the sound; None for a text.
+        """
+        files = {"portrait": None, "video": None, told["who"]: source, "sound": speech}
+        return cls(**told | files)
+
+    def without_files(self) -> dict[str, Any]:
+        """As JSON, which holds no paths; what is open is what was used."""
+        who = "portrait" if self.source == self.portrait else "video"
+        what = "text" if self.speech is None else "sound"
+        return asdict(self) | {"portrait": None, "video": None, "sound": None, "who": who, "what": what}
+
     @property
     def source(self) -> str | None:
         """The portrait or the video: the one that is open, or else the one there is."""
@@ -56,6 +76,11 @@ class Wish:
         """The sound; None: the text is to be spoken."""
         return self.sound if self.what == "sound" or not (self.text or "").strip() else None
 
+    def spoken_by(self) -> tuple[str, str]:
+        """Language and voice of the text: a voice that is chosen has its language, where none was chosen."""
+        language, _, name = (self.voice or "").rpartition("/")
+        return language if language and self.lang == "auto" else self.lang, name
+
     def fields(self) -> dict[str, str]:
         """As the form of the HTTP API."""
         fields = {"engine": self.engine or "", "steps": str(self.steps or ""), "fit": self.fit, "rest": self.rest}
@@ -63,5 +88,6 @@ class Wish:
         if self.adapt:
             fields["adapt"] = f"{_ADAPT_S}s"
         if self.speech is None:
-            fields |= {"text_input": self.text, "lang": self.lang, "voice": self.voice or "", "speed": str(self.speed)}
+            lang, voice = self.spoken_by()
+            fields |= {"text_input": self.text, "lang": lang, "voice": voice, "speed": str(self.speed)}
         return fields
