@@ -89,6 +89,8 @@ _CHINESE = (
     (r"There is not enough disk space.*", "服务器的磁盘空间不够，请稍后再试。"),
     (r"The disk of the server is full.*", "服务器的磁盘满了，请稍后再试。"),
     (r"The job queue does not answer.*", "服务器的任务队列没有回应，请稍后再试。"),
+    (r"The job is \w+ already.*", "任务已经结束，可以删除，不能取消。"),
+    (r"The job cannot be tried again.*", "这个任务不能再试，请新建一个。"),
     (r"There is no such job.*", "没有这个任务，可能已过保存期。"),
     (r"There is no such file.*|The file has been deleted.*", "没有这个文件，可能已过保存期。"),
     (r"There is nothing here.*", "这里什么也没有。"),
