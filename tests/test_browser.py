@@ -144,7 +144,7 @@ def test_a_portrait_and_a_chinese_sentence_become_a_video_in_the_browser(
     make.send_keys(Keys.ENTER)  # a keyboard is enough
     wait_for(lambda: "请给一段声音，或输入文字" in browser.page_source, "a sentence that says what is missing")
     title = "return document.querySelector('.toast-title-row')?.offsetHeight ?? 0"
-    assert browser.execute_script(title) == 0  # the sentence is enough
+    assert browser.execute_script(title) == 0  # no row for the word "Error"
     browser.find_element(By.CSS_SELECTOR, "#sound input[type=file]").send_keys(str(media / "text.mp4"))
     wait_for(lambda: "这里只能放声音，不能放 text.mp4" in browser.page_source, "Gradio's own refusal in Chinese")
     button("文字").send_keys(Keys.ENTER)
@@ -165,8 +165,8 @@ def test_a_portrait_and_a_chinese_sentence_become_a_video_in_the_browser(
     browser.get(address)  # the browser remembers, and shows the result first
     assert wait_for(lambda: browser.execute_script(play), "the video again")
     browser.execute_script("window.scrollTo(0, 0)")
-    assert browser.execute_script(BELOW_THE_FOLD) <= 0
-    assert browser.execute_script("return document.querySelector('#agree input').checked")
+    wait_for(lambda: browser.execute_script(BELOW_THE_FOLD) <= 0, "the result above the fold", 60)
+    wait_for(lambda: browser.execute_script("return document.querySelector('#agree input').checked"), "the tick", 60)
     button("再次使用这些素材").send_keys(Keys.ENTER)
     filled = "return document.querySelector('#words textarea')?.value"
     wait_for(lambda: browser.execute_script(filled) == SAID, "the text", 60)
