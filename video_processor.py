@@ -13,6 +13,7 @@ from video.painted import painted_frame, painted_info
 from video.playback import fitted_frames
 from video.rates import FEWEST_FPS, Filled, at_rate
 from video.reader import VideoReader, probe_video, to_display
+from video.sequence import PngSequence
 from video.size import Size, moved
 from video.stills import IMAGE_FPS
 from video.transparency import COLOUR_PATTERN, Backdrop
@@ -37,6 +38,7 @@ __all__ = [
     "Packet",
     "Patch",
     "Size",
+    "PngSequence",
     "VideoInfo",
     "VideoReader",
     "VideoWriter",

@@ -13,14 +13,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from faces.alignment import Geometry
+from faces.compositor import composite
 from faces.footage import FPS, Footage
 from faces.mouth_windows import MouthFrame
 from utils.helpers import InputError
+from utils.pictures import Patch
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +49,8 @@ class Facts:
         matched: whether colour and sharpness of its pictures are to be fitted to the frame around them.
         steps: network passes where the user leaves that open.
         guidance: the same, see `Style`.
+        lays_mouths: it lays pictures of mouths over the face instead of drawing them from the sound: it hears which one
+            is shown when, and a marked place is enough for it where no mesh is seen (`MouthFrame.points` is None).
     """
 
     name: str
@@ -62,6 +66,7 @@ class Facts:
     matched: bool = True
     steps: int = 1
     guidance: float = 1.0
+    lays_mouths: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,14 @@ class Engine(ABC):
             samples: mono (N,) at 16 kHz, float16 or float32 in [-1, 1].
             phonemes: what is said when, where that is known.
         """
+
+    def hear_mouths(self, mouths: Sequence[ShownMouth]) -> Any:
+        """As `hear`, for an engine that lays mouths.
+
+        Args:
+            mouths: one after the other from 0 to the end, without a gap.
+        """
+        raise InputError(f"The engine {self.facts.name} draws its mouths itself.")
 
     def hear_live(self, chunks: Iterable[np.ndarray], ahead_s: float) -> Any:
         """Listen to a sound that is still being made.
@@ -183,9 +196,36 @@ class Engine(ABC):
         """Pictures uint8 RGB (F, H, W, 3) of the window, from what `painter` drew (F, ...), cross-faded."""
         return np.clip(drawn + 0.5, 0, 255).astype(np.uint8)
 
+    def paste(self, frame: MouthFrame, picture: np.ndarray) -> Patch | None:
+        """The patch that puts a picture from `render` into its frame; None where nothing of it would be seen."""
+        facts = self.facts
+        return composite(
+            frame.size,
+            picture,
+            frame.window,
+            frame.matrix,
+            self.opacity(frame),
+            fade=frame.fade,
+            matched_in=facts.region if facts.matched else None,
+        )
+
     @abstractmethod
     def opacity(self, frame: MouthFrame) -> np.ndarray:
         """How opaque the new window is pasted into this frame: float32 (H, W) in [0, 1], 0 outside `Facts.region`."""
+
+    def dressed(self, mouths: Path | None, erases: bool) -> Engine:
+        """The engine for one run, with mouths that somebody brought.
+
+        Args:
+            mouths: folder or .zip, see `faces.sprites.MouthSet.read`; None: the usual ones.
+            erases: whether the mouth that is there is painted over first.
+
+        Raises:
+            InputError: the mouths cannot be used, or it draws its own.
+        """
+        if mouths is not None:
+            raise InputError(f"The engine {self.facts.name} draws its own mouths; lay yours with --engine sprites.")
+        return self
 
     def adapt(self, lesson: Lesson, settings: AdaptationConfig, budget: Budget) -> tuple[Engine, Learned]:
         """Learn from a person who is seen with the own voice; this engine stays as it is.
@@ -202,6 +242,19 @@ class Engine(ABC):
             Skipped: there is nothing that could be learnt.
         """
         raise Skipped(f"the engine {self.facts.name} does not learn from the video")
+
+
+class ShownMouth(Protocol):
+    """A mouth that is shown from `start` to `end`, seconds; `shape` is A to H or X as Rhubarb Lip Sync names them."""
+
+    @property
+    def shape(self) -> str: ...
+
+    @property
+    def start(self) -> float: ...
+
+    @property
+    def end(self) -> float: ...
 
 
 class Skipped(Exception):

@@ -142,6 +142,10 @@ ENTRIES = {
             "lite", "engines.lite.engine:Lite", "two CPU cores, live frames, adaptation to the person",
             "as this project (see LICENSE and pretrained/MODEL_CARD.md)", False, "1 GB; any CPU or CUDA GPU",
         ),
+        Entry(
+            "sprites", "engines.sprites:Sprites", "lays drawn mouths over drawn faces; no network draws",
+            "the bundled mouths are free to use", False, "200 MB; any CPU",
+        ),
         _latentsync(
             "1.5", 256,
             Published(

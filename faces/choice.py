@@ -14,6 +14,7 @@ from utils.helpers import InputError
 
 CONTINUES = 0.2  # overlap of a box with the previous one of the same face, some frames earlier
 _SEEN_OFTEN = 0.3  # a face seen in fewer of the looked-at frames is not chosen while there are others
+_LEAST_BOX_PX = 8
 _NEARBY_S = 0.6  # a box holds for so long before and after its sighting
 
 
@@ -22,20 +23,23 @@ class FaceChoice:
     """Which face to take when there are several.
 
     Attributes:
-        rule: largest, left, right, index, point or speaker.
+        rule: largest, left, right, index, point, speaker, box or mouth.
         index: for index: position from the left, 0 is the leftmost face.
-        point: for point: x, y in px of the picture.
-        time: for point: the second at which the face is at that point; 0 is the start.
+        point: for point: x, y in px of the picture; for box and mouth their middle.
+        time: for point, box and mouth: the second at which the face is there; 0 is the start.
+        box: for box and mouth: x, y of the upper left corner, width and height in px, around a face or around a mouth.
     """
 
     rule: str = "largest"
     index: int = 0
     point: tuple[float, float] = (0.0, 0.0)
     time: float = 0.0
+    box: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
 
     @classmethod
     def parse(cls, text: str) -> FaceChoice:
-        """Read `largest`, `left`, `right`, `speaker`, `index:N` or `point:X,Y` with an optional `@SECONDS`.
+        """Read `largest`, `left`, `right`, `speaker`, `index:N`, or `point:X,Y`, `box:X,Y,W,H` or `mouth:X,Y,W,H`, each
+        of these with an optional `@SECONDS`.
 
         Raises:
             InputError: the text is none of these.
@@ -47,14 +51,31 @@ class FaceChoice:
         number = r"(\d+(?:\.\d+)?)"
         if match := re.fullmatch(rf"point:{number},{number}(?:@{number})?", text):
             return cls("point", point=(float(match[1]), float(match[2])), time=float(match[3] or 0))
+        if match := re.fullmatch(rf"(box|mouth):{number},{number},{number},{number}(?:@{number})?", text):
+            x, y, width, height = (float(value) for value in match.groups()[1:5])
+            if min(width, height) < _LEAST_BOX_PX:
+                raise InputError(f"The box of '{text}' is too small; give one of at least {_LEAST_BOX_PX} px.")
+            point = (x + width / 2, y + height / 2)
+            return cls(match[1], point=point, time=float(match[6] or 0), box=(x, y, width, height))
         raise InputError(
-            f"The face '{text}' is not known; use largest, left, right, speaker, index:N or point:X,Y[@SECONDS]."
+            f"The face '{text}' is not known; use largest, left, right, speaker, index:N, point:X,Y[@SECONDS], or "
+            "box:X,Y,W,H[@SECONDS] around a face or mouth:X,Y,W,H[@SECONDS] around a mouth."
         )
 
     @property
     def needs_survey(self) -> bool:
         """Whether the whole video has to be looked through before a face can be followed."""
-        return self.rule == "speaker" or (self.rule == "point" and self.time > 0)
+        return self.rule == "speaker" or (self.is_placed and self.time > 0)
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether the face is told by where it is."""
+        return self.rule in ("point", "box", "mouth")
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether somebody has drawn a box around it."""
+        return self.rule in ("box", "mouth")
 
     def pick(self, tracks: Sequence[Track], looked_at: int = 1) -> Track | None:
         """The chosen one of some tracks; None when there is none that fits. A speaker counts as the largest.
@@ -74,9 +95,8 @@ class FaceChoice:
             "speaker": lambda t: -t.area(),
             "left": lambda t: t.centre()[0],
             "right": lambda t: -t.centre()[0],
-            "point": lambda t: math.dist(t.centre(self.time), self.point),
         }
-        return min(steady, key=keys[self.rule])
+        return min(steady, key=keys.get(self.rule, lambda t: math.dist(t.centre(self.time), self.point)))
 
 
 @dataclass

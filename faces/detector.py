@@ -127,7 +127,12 @@ class FaceDetector:
     Args:
         model_dir: folder with the .tflite files.
         min_score: candidates at or below this probability are dropped.
+
+    Attributes:
+        side: px, longer side of the reduced picture in which it is to look for faces.
     """
+
+    side = 192
 
     def __init__(self, model_dir: Path, min_score: float = 0.5):
         self.min_score = min_score

@@ -22,7 +22,7 @@ _GREY_SIZE = (64, 36)  # enough to see a cut, too little to see a gesture
 _PANORAMA = 3.0  # how many times as long as wide
 _TILE = 1.5  # side of its parts, in shorter sides
 _SAME_FACE = 0.4  # part of a box in a better one from which both are one face
-_SMALL = 192  # px, longer side of the picture in which faces and cuts are looked for: the detector's size
+_SMALL = 192  # px, longer side of the picture in which cuts are looked for
 
 
 class Picture(Protocol):
@@ -39,7 +39,7 @@ class Picture(Protocol):
 
 
 def small_picture(picture: pictures.Picture) -> np.ndarray:
-    """The reduced picture, uint8 RGB, in which faces and cuts are looked for."""
+    """The reduced picture, uint8 RGB, in which cuts are looked for."""
     return picture.small(_SMALL)
 
 
@@ -125,14 +125,14 @@ def faces_in(detector: FaceDetector, picture: pictures.Picture) -> list[Detectio
     height, width = picture.shape
     short, long = min(height, width), max(height, width)
     if long <= _PANORAMA * short:
-        return _detected(detector, small_picture(picture), picture.shape)
+        return _detected(detector, picture.small(detector.side), picture.shape)
     side = round(_TILE * short)
     count = -(-(long - side) // short) + 1
     found: list[Detection] = []
     for start in np.linspace(0, long - side, count).round().astype(int).tolist():
         x, y = (start, 0) if width > height else (0, start)
         part = picture.part(x, y, min(x + side, width), min(y + side, height))
-        small = pictures.ArrayPicture(part).small(_SMALL)
+        small = pictures.ArrayPicture(part).small(detector.side)
         at = np.array([x, y], np.float32)
         found += [
             replace(face, box=face.box + np.tile(at, 2), keypoints=face.keypoints + at)

@@ -139,7 +139,7 @@ class FaceTracker:
 
     def _track(self, item: Look) -> np.ndarray | None:
         """The mesh of the followed face in this frame."""
-        if _same(item.picture, self._seen) and self._points is not None:
+        if pictures.same_picture(item.picture, self._seen) and self._points is not None:
             return self._points  # a still picture or a held frame: nothing new to see
         self._seen, before = item.picture, self._points
         points = None if before is None else self._see(item, roi_from_mesh(before))
@@ -179,13 +179,6 @@ def box_of_roi(roi: Roi) -> tuple[int, int, int, int]:
     """The upright box (x0, y0, x1, y1) px around a turned square, and a pixel more for the sampling between pixels."""
     half = roi.size / 2 * (abs(math.cos(roi.angle)) + abs(math.sin(roi.angle))) + 2
     return math.floor(roi.cx - half), math.floor(roi.cy - half), math.ceil(roi.cx + half), math.ceil(roi.cy + half)
-
-
-def _same(picture: pictures.Picture, other: pictures.Picture | None) -> bool:
-    """Whether two pictures are one and the same, converted or not."""
-    if isinstance(picture, pictures.ArrayPicture) and isinstance(other, pictures.ArrayPicture):
-        return picture.whole() is other.whole()
-    return picture is other
 
 
 def box_of(points: np.ndarray) -> np.ndarray:

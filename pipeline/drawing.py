@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 
 from engines.base import Engine, Style
-from faces.compositor import composite
 from faces.mouth_windows import MouthFrame
 from pipeline.options import Options
 from utils.overlap import HoppingWindows, OverlappingWindows
-from utils.pictures import Patch
 
 
 @dataclass(frozen=True)
@@ -96,20 +94,6 @@ def render_mouths(frames: Iterable[Drawn], engine: Engine) -> Iterator[tuple[Mou
             pictures = engine.render(mouths, np.stack([drawn.made for drawn in waiting]))
             yield from zip(mouths, pictures, strict=True)
             waiting = []
-
-
-def pasted(mouth: MouthFrame, picture: np.ndarray, engine: Engine) -> Patch | None:
-    """The patch that puts a picture into its frame; None where nothing of it would be seen."""
-    facts = engine.facts
-    return composite(
-        mouth.size,
-        picture,
-        mouth.window,
-        mouth.matrix,
-        engine.opacity(mouth),
-        fade=mouth.fade,
-        matched_in=facts.region if facts.matched else None,
-    )
 
 
 def _run(

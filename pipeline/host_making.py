@@ -18,7 +18,7 @@ from faces.alignment import Geometry
 from faces.motion import is_frontal
 from faces.mouth_windows import MouthFrame, mouth_windows
 from faces.usable import in_words
-from pipeline.drawing import DrawingSettings, draw_mouths, pasted, render_mouths
+from pipeline.drawing import DrawingSettings, draw_mouths, render_mouths
 from pipeline.host import (
     CARD,
     LEARNED,
@@ -186,7 +186,7 @@ class HostMaker:
         """Whole frames with the mouth at rest, and their numbers from 0."""
         for number, (frame, (mouth, picture)) in enumerate(zip(frames, pictures, strict=True)):
             self._tick(f"drawing frame {number + 1}")
-            yield number, with_mouth(frame.image, pasted(mouth, picture, self._engine))
+            yield number, with_mouth(frame.image, self._engine.paste(mouth, picture))
 
     def _card(self, wish: HostWish, source: Source, mouths: list[MouthFrame]) -> HostCard:
         facts, (height, width) = self._engine.facts, mouths[0].size

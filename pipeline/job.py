@@ -7,7 +7,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -17,17 +17,19 @@ from typing import Any
 import numpy as np
 
 from audio_processor import load_audio_noted
-from engines.base import Engine
-from faces.mouth_windows import MouthFrame, mouth_windows, with_fades
+from engines.base import Engine, ShownMouth
+from faces.mouth_windows import MouthFrame, with_fades
 from faces.person import with_person
-from faces.usable import AFTER_SPEECH, COVERED, in_words
+from faces.usable import AFTER_SPEECH, COVERED, NO_FACE, in_words
 from language_processor import Utterance
+from models.phonemes import Phoneme
 from pipeline.adaptation import AdaptationReport
-from pipeline.drawing import DrawingSettings, Drawn, draw_mouths, pasted, render_mouths
+from pipeline.drawing import DrawingSettings, Drawn, draw_mouths, render_mouths
+from pipeline.layer import LayerWriter
 from pipeline.old_sound import OldSound
 from pipeline.options import Options, media_limits
 from pipeline.preview import Preview, PreviewWriter
-from pipeline.seeing import Seeing
+from pipeline.seeing import Seeing, no_face
 from utils.config import Config
 from utils.helpers import InputError, temporary_folder, torch_threads
 from utils.pictures import ArrayPicture
@@ -62,6 +64,8 @@ _BYTES_PER_PIXEL = 5  # of a frame: 3 for RGB, up to 2 for 8-bit YUV
 _NO_PICTURE = ArrayPicture(np.empty((0, 0, 3), np.uint8))
 
 ProgressCallback = Callable[[int, "int | None"], None]
+ShowMouths = Callable[[np.ndarray, "Sequence[Phoneme]"], "Sequence[ShownMouth]"]
+"""Which mouth is shown when in a sound, mono (N,) at 16 kHz, of which the phonemes may be known."""
 _NewMouth = tuple[MouthFrame, "np.ndarray | None"]  # a frame and its generated window, None where it stays as it is
 
 
@@ -114,7 +118,16 @@ class CoverDoubted(Exception):
 
 
 class Job:
-    """One run: its stages and what they share."""
+    """One run: its stages and what they share.
+
+    Args:
+        engine: what draws.
+        seeing: how faces are found.
+        config: the configuration.
+        options: choices.
+        preview: the first seconds, to be written early; None: they are not.
+        mouths: finds out which mouth is shown when, for an engine that lays mouths.
+    """
 
     def __init__(
         self,
@@ -123,6 +136,7 @@ class Job:
         config: Config,
         options: Options,
         preview: Preview | None,
+        mouths: ShowMouths | None = None,
     ):
         self._engine = engine
         self._config = config
@@ -131,6 +145,7 @@ class Job:
         self._seeing = seeing
         self._limits = media_limits(config.media)
         self._backdrop = options.backdrop()
+        self._show_mouths = mouths
         self._info: VideoInfo
         self._speech: Any
         self._speech_end = 0.0  # seconds
@@ -190,11 +205,13 @@ class Job:
     ) -> float:
         """Write all results, count them by reason, and call `tick` after each; returns the seconds of work."""
         seconds = 0.0
-        early = PreviewWriter(self._preview, self._info, audio, SYNTHETIC_MARK, self._backdrop)
+        target = self._writer(audio, output)
+        seen = target.info if isinstance(target, LayerWriter) else self._info
+        early = PreviewWriter(self._preview, seen, audio, SYNTHETIC_MARK, self._backdrop)
         # What OpenVINO leaves to PyTorch is small, and each of the stages has a thread of its own.
         alone = torch_threads(1) if self._engine.is_accelerated else nullcontext()
         # Leaving the block in either way stops the stages first, then completes or removes the files.
-        with alone, self._writer(audio, output) as writer, early, stages as results:
+        with alone, target as writer, early, stages as results:
             self._notes = (*writer.notes, *self._pace(), *self._heard)
             for mouth, patch in results:
                 begun = time.perf_counter()
@@ -205,7 +222,7 @@ class Job:
             if self._seeing.doubts(counts):
                 raise CoverDoubted(counts[COVERED], counts.total())
             if None not in counts:
-                raise InputError(_no_face(counts), "no-face")
+                raise _nothing_drawn(counts)
         return seconds
 
     def _hear(self, said: Utterance) -> tuple[Any, float]:
@@ -213,23 +230,20 @@ class Job:
         samples, self._heard = load_audio_noted(said.audio, SAMPLE_RATE, self._limits, np.float16)
         seconds = _RESTED_S + _SILENCE_S if self._options.rest == "still" else _SILENCE_S
         silence = np.zeros(round(seconds * SAMPLE_RATE), samples.dtype)
-        heard = self._engine.hear(np.concatenate([samples, silence]), said.phonemes)
+        if self._show_mouths is not None:
+            heard = self._engine.hear_mouths(self._show_mouths(samples, said.phonemes))
+        else:
+            heard = self._engine.hear(np.concatenate([samples, silence]), said.phonemes)
         return heard, len(samples) / SAMPLE_RATE
 
-    def _writer(self, audio: Path, output: Path) -> VideoWriter:
-        length = self._info.duration if self._options.fit == "cut" else None
-        return VideoWriter(
-            output,
-            self._info,
-            self._options.codec,
-            self._options.crf,
-            audio_from=audio,
-            audio_duration=length,
-            tags=SYNTHETIC_MARK,
-            fast=self._options.fast,
-            backdrop=self._backdrop,
-            copy_from=None if self._info.is_image else self._info.path,
-        )
+    def _writer(self, audio: Path, output: Path) -> VideoWriter | LayerWriter:
+        options, length = self._options, self._info.duration if self._options.fit == "cut" else None
+        common = {"audio_from": audio, "audio_duration": length, "tags": SYNTHETIC_MARK, "fast": options.fast}
+        if options.layer != "no":
+            return LayerWriter(output, self._info, options.crf, **common)
+        copied = None if self._info.is_image else self._info.path
+        common |= {"backdrop": self._backdrop, "copy_from": copied}
+        return VideoWriter(output, self._info, options.codec, options.crf, **common)
 
     def _pace(self) -> tuple[str, ...]:
         """A sentence where the engine knows mouths at another pace only."""
@@ -300,8 +314,7 @@ class Job:
         """Mouth windows while there is speech, and with "still" to the end; else the others are not even looked at."""
         silent: list[Frame] = []
         shot = 0
-        faces = self._seeing.tracker().follow(self._while_speaking(frames, silent))
-        for mouth in mouth_windows(faces, self._seeing.usable(), _release, geometry=self._seeing.geometry):
+        for mouth in self._seeing.mouths(self._while_speaking(frames, silent), _release):
             shot = mouth.shot
             # What is drawn at one moment of silence looks like any other, and an hour of it need not be heard.
             yield replace(mouth, time=min(mouth.time, self._speech_end + _RESTED_S))
@@ -326,7 +339,7 @@ class Job:
 
     def _paste(self, mouths: Iterator[_NewMouth]) -> Iterator[tuple[MouthFrame, Patch | None]]:
         for mouth, generated in mouths:
-            yield mouth, None if generated is None else pasted(mouth, generated, self._engine)
+            yield mouth, None if generated is None else self._engine.paste(mouth, generated)
 
 
 def _release(frame: Frame) -> Frame:
@@ -334,8 +347,12 @@ def _release(frame: Frame) -> Frame:
     return replace(frame, picture=_NO_PICTURE)
 
 
-def _no_face(counts: Counter[str | None]) -> str:
-    return (
-        f"No face can be used anywhere in the video (frames: {in_words(counts)}); give a video or picture that shows "
-        "a face from the front, choose another one with --face, or lower --min-confidence."
+def _nothing_drawn(counts: Counter[str | None]) -> InputError:
+    told = f"frames: {in_words(counts)}"
+    if not counts.keys() - {NO_FACE, AFTER_SPEECH}:
+        return no_face("anywhere in the video", told)
+    return InputError(
+        f"No face can be used anywhere in the video ({told}); give a video or picture that shows a face from the "
+        "front, choose another one with --face, or lower --min-confidence.",
+        "no-face",
     )

@@ -24,19 +24,20 @@ from models.phonemes import Phoneme
 from pipeline.adaptation import AdaptationReport
 from pipeline.drawing import DrawingSettings
 from pipeline.engine_choice import check_ready, shelf_of, with_engine_weights
+from pipeline.finding import Finder
 from pipeline.host import Host, check_name
 from pipeline.host_making import HostMaker, HostWish
-from pipeline.job import SAMPLE_RATE, CoverDoubted, Job, ProgressCallback, Summary
+from pipeline.job import SAMPLE_RATE, CoverDoubted, Job, ProgressCallback, ShowMouths, Summary
 from pipeline.judge import Judge
 from pipeline.live import LiveFrame, LiveSettings, live_frames
 from pipeline.options import Options, check_inputs, media_limits
-from pipeline.planning import Planner
 from pipeline.preview import Preview
-from pipeline.seeing import Seeing, check_picture
+from pipeline.seeing import NoFace, Seeing
 from pipeline.speed import Pace, known_pace, measure_pace
 from pipeline.study import Study
+from pipeline.tracks.maker import TrackMaker
 from utils.config import Config, load_config
-from utils.helpers import atomic_path, resolve_device, temporary_folder
+from utils.helpers import InputError, atomic_path, resolve_device, temporary_folder
 from utils.stages import in_background
 from video_processor import MediaLimits, Size, probe_video
 from voices.subtitles import srt
@@ -61,6 +62,7 @@ class LipSyncPipeline:
         models_dir = _ROOT / config.faces.models_dir
         self._detector = FaceDetector(models_dir, config.faces.min_detection_score)
         self._mesh = FaceMesh(models_dir)
+        self._tracks: TrackMaker | None = None
         self._cover = CoverJudge(_ROOT / config.faces.cover_dir) if config.faces.cover_dir else None
 
     @classmethod
@@ -103,7 +105,7 @@ class LipSyncPipeline:
         options: Options,
         progress: ProgressCallback | None = None,
         *, text: SpokenText | None = None, phonemes: Sequence[Phoneme] = (), subtitles: Path | None = None,
-        preview: Preview | None = None, expect: Callable[[float], None] | None = None,
+        preview: Preview | None = None, expect: Callable[[float], None] | None = None, mouths: Path | None = None,
     ) -> Summary:  # fmt: skip
         """Make one video. The output appears under its name only when it is complete.
 
@@ -112,27 +114,26 @@ class LipSyncPipeline:
             audio: the new speech, in any sound or video file; None: the text is spoken.
             output: .mp4, .mov or .mkv.
             options: choices.
-            progress: called with (frames written, frames expected or None), and again every moment while nothing
-                new is written; what it raises ends the run within a second.
+            progress: called every moment with (frames written, frames expected or None); what it raises ends the run.
             text: what is said in the sound, or is to be spoken.
             phonemes: what is said when, where that is known; without `text` only.
             subtitles: an .srt file to write beside the result; needs `text`.
             preview: the first seconds, to be written as soon as they are made, for those who wait.
             expect: told about how many seconds drawing will take on this computer, before it begins.
+            mouths: folder or .zip of drawn mouths for the engine `sprites`, see `faces.sprites`; None: bundled ones.
 
         Raises:
             InputError: an input cannot be used, or no face could be used anywhere in the video.
         """
-        started = time.perf_counter()
-        progress = progress or (lambda done, total: None)
+        started, progress = time.perf_counter(), progress or (lambda done, total: None)
         tick = functools.partial(progress, 0, None)
-        in_background(lambda: self._prepare(video, audio, output, options), tick)
+        in_background(lambda: self._prepare(video, audio, output, options, mouths), tick)
         with temporary_folder() as folder:
             known = Utterance(audio, tuple(phonemes))
             said = known if text is None else in_background(lambda: self._say(text, audio, folder), tick)
             if expect is not None:
                 expect(in_background(lambda: self.expected_seconds(video, said.audio, options), tick))
-            summary = self._make(video, said, output, options, progress, started, preview)
+            summary = self._make(video, said, output, options, progress, started, preview, mouths)
         _write_subtitles(subtitles, said)
         return summary
 
@@ -182,8 +183,10 @@ class LipSyncPipeline:
         options.check()
         check_name(wish.name)
         settings, limits = self._config.hosts, media_limits(self._config.media)
-        looking = functools.partial(tick, "looking for the face")
-        seeing, _ = self._seeing(wish.source, lambda: settings.look_s, options, Size(), looking)
+        finder = self._finder(functools.partial(tick, "looking for the face"), Size())
+        seeing, _ = finder.find(wish.source, lambda: settings.look_s, options.fit, self._plainly(options))
+        if seeing.anchor is not None:
+            raise InputError("A host needs a face that is seen, not only a marked place; give another picture.")
         engine, report = self._engine, None
         if options.adapt:
             study = Study(engine, seeing, self._config, options)
@@ -223,46 +226,39 @@ class LipSyncPipeline:
         progress: ProgressCallback,
         started: float,
         preview: Preview | None,
+        mouths: Path | None,
     ) -> Summary:
-        tick = functools.partial(progress, 0, None)
-        engine, report = self._engine, None
-        until = functools.partial(_seconds_of, said.audio, media_limits(self._config.media))
-        size = options.picture_size(self._config.inference.still_side)
-        seeing, found = self._seeing(video, until, options, size, tick)
-        notes = (*said.notes, *found)
+        limits, size = media_limits(self._config.media), options.picture_size(self._config.inference.still_side)
+        finder = self._finder(functools.partial(progress, 0, None), size)
+        until = functools.partial(_seconds_of, said.audio, limits)
+        engine, report = self._engine.dressed(mouths, options.erases), None
+        seeing, found = finder.find(video, until, options.fit, self._plainly(options))
+        notes = [*said.notes, *found]
         if options.adapt:
-            study = Study(self._engine, seeing, self._config, options)
-            engine, report = study.run(video, self._judge(), tick)
-        try:
-            summary = Job(engine, seeing, self._config, options, preview).run(video, said, output, progress, started)
-        except CoverDoubted as doubt:
-            seeing, doubtful = seeing.doubted(doubt.covered, doubt.frames)
-            notes = (*notes, doubtful)
-            summary = Job(engine, seeing, self._config, options, preview).run(video, said, output, progress, started)
-        return replace(summary, adaptation=report, notes=(*summary.notes, *notes))
+            study = Study(engine, seeing, self._config, options)
+            engine, report = study.run(video, self._judge(), finder.tick)
+        while True:
+            try:
+                job = Job(engine, seeing, self._config, options, preview, self._mouths_of(engine))
+                summary = job.run(video, said, output, progress, started)
+                return replace(summary, adaptation=report, notes=(*summary.notes, *notes))
+            except CoverDoubted as doubt:
+                seeing, told = seeing.doubted(doubt.covered, doubt.frames)
+            except NoFace as fault:
+                seeing, told = finder.with_other_eyes(probe_video(video, limits, size), seeing, fault)
+            notes.append(told)
 
-    def _seeing(
-        self, video: Path, until: Callable[[], float], options: Options, size: Size, tick: Callable[[], None]
-    ) -> tuple[Seeing, tuple[str, ...]]:
-        """How faces are found and judged in this run, and sentences about it; refuses a picture without a face."""
-        limits = media_limits(self._config.media)
-        info = probe_video(video, limits, size)
-        seeing = self._plainly(options).at_size_of(info, size)
-        choice = seeing.choice
-        planner = Planner(info, self._detector, self._mesh, self._config, limits, tick, size)
-        if choice.rule == "index" and choice.index:
-            planner.check_index(choice.index, until())
-        if info.is_image:
-            still = "The speaker cannot be told (a still picture shows nobody speaking): the largest face was taken."
-            notes = (still,) if choice.rule == "speaker" else ()
-            if check_picture(info, seeing, limits) is None:
-                return seeing, notes
-            seeing, doubtful = seeing.doubted(1, 1)
-            return seeing, (*notes, doubtful)
-        if not choice.needs_survey:
-            return seeing, ()
-        planned = planner.plan(choice, options.fit, until(), self._judge)
-        return replace(seeing, plan=planned.plan), planned.notes
+    def _finder(self, tick: Callable[[], None], size: Size) -> Finder:
+        """What finds the face that is asked for."""
+        return Finder(self._config, _ROOT / self._config.faces.models_dir, self._mesh, self._judge, size, tick)
+
+    def _mouths_of(self, engine: Engine) -> ShowMouths | None:
+        """Finds out which mouth is shown when, for an engine that lays mouths."""
+        if not engine.facts.lays_mouths:
+            return None
+        if self._tracks is None:
+            self._tracks = TrackMaker(self._config, engine.device)
+        return self._tracks.cues
 
     def expected_seconds(self, video: Path, audio: Path, options: Options) -> float:
         """About how long a run will draw on this computer, by the speed of its engine, which is measured if need be.
@@ -278,9 +274,11 @@ class LipSyncPipeline:
             seconds = min(seconds, info.duration or seconds)
         return float(seconds * info.fps) * pace.seconds(options.steps, options.guidance)
 
-    def _prepare(self, video: Path, audio: Path | None, output: Path, options: Options) -> None:
+    def _prepare(
+        self, video: Path, audio: Path | None, output: Path, options: Options, mouths: Path | None
+    ) -> None:
         """Refuse what cannot work, and load the engine that is asked for."""
-        check_inputs(video, audio, output, options, self._config.media)
+        check_inputs(video, audio, output, options, self._config.media, mouths)
         self._choose(options.engine)
 
     def _choose(self, name: str | None) -> None:
@@ -302,11 +300,12 @@ class LipSyncPipeline:
         return Seeing(
             self._detector,
             self._mesh,
-            self._cover,
+            None if self._engine.facts.lays_mouths else self._cover,
             self._config,
             self._engine.facts.geometry,
             choice,
             options.min_confidence,
+            lays_mouths=self._engine.facts.lays_mouths,
         )
 
     def _judge(self) -> Judge | None:

@@ -18,7 +18,7 @@ from faces.person import with_person_at_once
 from faces.tracker import FaceTracker
 from faces.usable import UsableFace
 from models.speech_track import STEPS_PER_SECOND
-from pipeline.drawing import DrawingSettings, Drawn, draw_mouths, pasted, render_mouths
+from pipeline.drawing import DrawingSettings, Drawn, draw_mouths, render_mouths
 from utils.helpers import torch_threads
 from utils.pictures import Patch
 from utils.stages import Stages
@@ -98,7 +98,7 @@ def live_frames(
 
     def finish(drawn: Iterator[Drawn]) -> Iterator[LiveFrame]:
         for mouth, picture in render_mouths(drawn, engine):
-            patch = None if picture is None else pasted(mouth, picture, engine)
+            patch = None if picture is None else engine.paste(mouth, picture)
             yield LiveFrame(with_mouth(mouth.frame.image, patch), mouth.time)
 
     stages = Stages({"faces": see, "generate": draw, "finish": finish}, depth=2 * settings.hop)

@@ -13,13 +13,19 @@ from pathlib import Path
 import engines
 from audio_processor import probe_audio
 from faces.choice import FaceChoice
+from faces.sprites import MouthSet
+from pipeline.layer import SUFFIXES, layer_for
 from pipeline.old_sound import OldSound
 from utils.config import MediaLimits as MediaConfig
 from utils.helpers import InputError
 from video_processor import CODECS, COLOUR_PATTERN, Backdrop, MediaLimits, Size, VideoWriter, probe_video
 
 FITS, RESTS = ("bounce", "loop", "freeze", "cut"), ("still", "keep", "cut")
-CHOICES = {"fit": FITS, "rest": RESTS, "codec": CODECS}
+SPRITES = "sprites"
+"""The engine that lays drawn mouths over faces."""
+
+LAYERS, ERASES = ("no", *SUFFIXES), ("auto", "yes", "no")
+CHOICES = {"fit": FITS, "rest": RESTS, "codec": CODECS, "layer": LAYERS, "erase": ERASES}
 """Options that are one of a few words."""
 
 RANGES: dict[str, tuple[float, float]] = {
@@ -51,7 +57,8 @@ class Options:
         rest: what to do when the video is longer than the sound: still (the mouth rests to the end), keep (the lips of
             the video go on), cut.
         face: which face speaks: largest, left, right, speaker (whose lips fit the video's own sound), index:N (0 is the
-            leftmost), point:X,Y or point:X,Y@SECONDS.
+            leftmost), point:X,Y or point:X,Y@SECONDS; of a drawn face that is not found, box:X,Y,W,H around it or
+            mouth:X,Y,W,H around its mouth, also with @SECONDS.
         min_confidence: how sure to be of a face before it gets a new mouth, 0 to 1; see `faces.usable`.
         codec: auto (H.264; HEVC for more than 8 bits; VP9 or AV1 in WebM), h264, hevc, ffv1 (lossless) or prores.
         crf: quality as H.264 counts it, 0 best to 51 worst; 16 is hard to tell from the source. auto: good, with no
@@ -66,6 +73,10 @@ class Options:
             speaks, 25 a second.
         keep_audio: what becomes of the video's own sound: none, original (it alone is heard) or mix:-12dB (under the
             speech, so loud).
+        layer: no, or only what is new, on a transparent picture to put over any footage: webm (VP9), mov (ProRes 4444)
+            or png (a sequence, in one .zip).
+        erase: whether the mouth that is there is painted over before one is laid there (engine sprites): auto (yes, but
+            not in a layer), yes, no.
         adapt: seconds in which the model may first learn from the video with its own sound; 0 = not at all.
     """
 
@@ -85,10 +96,19 @@ class Options:
     size: str | None = None
     keep_audio: str = "none"
     fps: float | None = None
+    layer: str = "no"
+    erase: str = "auto"
+
+    @property
+    def erases(self) -> bool:
+        """Whether a mouth that is there is painted over."""
+        return self.erase == "yes" or (self.erase == "auto" and self.layer == "no")
 
     @property
     def suffix(self) -> str:
-        """File type that fits the codec, where nobody has named one."""
+        """File type that fits the codec or the layer, where nobody has named one."""
+        if self.layer != "no":
+            return SUFFIXES[self.layer]
         return ".mkv" if self.codec == "ffv1" else ".mp4"
 
     def check(self) -> None:
@@ -128,7 +148,9 @@ class Options:
         return Path(self.background) if named else None
 
 
-def check_inputs(video: Path, audio: Path | None, output: Path, options: Options, media: MediaConfig) -> None:
+def check_inputs(
+    video: Path, audio: Path | None, output: Path, options: Options, media: MediaConfig, mouths: Path | None = None
+) -> None:
     """Refuse what cannot work before anything heavy is loaded.
 
     Args:
@@ -137,6 +159,7 @@ def check_inputs(video: Path, audio: Path | None, output: Path, options: Options
         output: the video to write.
         options: choices.
         media: what is too big.
+        mouths: folder or .zip of drawn mouths; None: nobody brought any.
 
     Raises:
         InputError: an input is missing, damaged, too big or of the wrong kind, an option is out of range, or the
@@ -152,8 +175,20 @@ def check_inputs(video: Path, audio: Path | None, output: Path, options: Options
     if audio is not None:
         probe_audio(audio, media_limits(media))
     check_output(output, inputs)
+    if mouths is not None:
+        MouthSet.read(mouths)
+    if options.layer != "no":
+        _check_layer(output, options)
+        return
     # Opens nothing yet, but knows what fits into which file.
     VideoWriter(output, info, options.codec, backdrop=options.backdrop())
+
+
+def _check_layer(output: Path, options: Options) -> None:
+    if layer_for(output) != options.layer:
+        raise InputError(f"A layer of the kind {options.layer} is written as {options.suffix}, not as {output.name}.")
+    if options.background is not None:
+        raise InputError("A layer has no background: leave one of the two out.")
 
 
 def media_limits(media: MediaConfig) -> MediaLimits:

@@ -25,6 +25,7 @@ from faces.tracker import FaceTracker, TrackerSettings
 from faces.usable import UsableFace
 from models.syncnet import WINDOW
 from pipeline.judge import Judge, lesson_of
+from pipeline.seeing import no_face
 from utils.config import Config
 from utils.helpers import InputError
 from video_processor import MediaLimits, Size, VideoInfo, VideoReader
@@ -112,12 +113,8 @@ class Planner:
         """
         shots = self.shots(max(until, choice.time))
         if not any(shot.tracks for shot in shots):
-            raise InputError(
-                "No face can be used anywhere in the video (no face is seen); give a video or picture that shows a "
-                "face from the front.",
-                "no-face",
-            )
-        if choice.rule == "point":
+            raise no_face("anywhere in the video", "no face is seen")
+        if choice.is_placed:
             chosen, notes = [(shot, _at_point(shot, choice)) for shot in shots], ()
             _check_point(choice, chosen)
         else:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from faces.alignment import Geometry
 from faces.choice import FaceChoice
 from faces.detector import FaceDetector, FaceMesh
-from faces.mouth_windows import mouth_windows
+from faces.mouth_windows import MouthFrame, mouth_windows
+from faces.placed import Anchor, placed_windows
 from faces.shots import FacePlan
 from faces.tracker import FaceTracker, TrackerSettings
-from faces.usable import COVERED, REASONS, UsableFace
+from faces.usable import COVERED, NO_FACE, REASONS, UsableFace
+from faces.window import MOUTH_WINDOW
 from models.cover import CoverJudge
 from utils.config import Config
 from utils.helpers import InputError
@@ -21,6 +24,25 @@ from video_processor import MediaLimits, Size, VideoInfo, VideoReader, moved
 
 _ALL_COVERED = 0.8  # share of a video's good faces that may count as covered before that is not believed
 _TRUSTED_FROM = 0.6  # --min-confidence from which it is believed all the same
+
+
+class NoFace(InputError):
+    """There is no face to be seen anywhere; with other eyes there may be one."""
+
+
+def no_face(where: str, told: str) -> NoFace:
+    """The error.
+
+    Args:
+        where: "in the picture" and the like.
+        told: what was seen instead.
+    """
+    return NoFace(
+        f"No face can be used {where} ({told}); give a video or picture that shows a face from the front, choose "
+        "another one with --face, lower --min-confidence, or mark a drawn face with --face box:X,Y,W,H and lay drawn "
+        "mouths over it with --sprites.",
+        "no-face",
+    )
 
 
 @dataclass(frozen=True)
@@ -35,6 +57,8 @@ class Seeing:
         min_confidence: see `UsableFace`.
         plan: whom to follow in each scene, where that is known.
         size: in which the pictures of the video are looked at.
+        anchor: a marked place, where that is all that is known of the face.
+        lays_mouths: the engine is one that needs no more, see `engines.base.Facts`.
     """
 
     detector: FaceDetector
@@ -46,12 +70,18 @@ class Seeing:
     min_confidence: float
     plan: FacePlan | None = None
     size: Size | None = None
+    anchor: Anchor | None = None
+    lays_mouths: bool = False
 
     def at_size_of(self, info: VideoInfo, size: Size) -> Seeing:
-        """The same for a video that was probed in this size: a point was told in px of the file."""
+        """The same for a video that was probed in this size: a point or a box was told in px of the file."""
         choice = self.choice
-        if info.full_size is not None and choice.rule == "point":
-            choice = replace(choice, point=moved(choice.point, info.full_size, (info.width, info.height)))
+        if info.full_size is not None and choice.is_placed:
+            sizes = info.full_size, (info.width, info.height)
+            corner = moved(choice.box[:2], *sizes)
+            end = moved((choice.box[0] + choice.box[2], choice.box[1] + choice.box[3]), *sizes)
+            box = (*corner, end[0] - corner[0], end[1] - corner[1])
+            choice = replace(choice, point=moved(choice.point, *sizes), box=box)
         return replace(self, choice=choice, size=size)
 
     def tracker(self, **more: int) -> FaceTracker:
@@ -59,6 +89,14 @@ class Seeing:
         faces = self.config.faces
         settings = TrackerSettings(min_presence=faces.min_presence, cut_threshold=faces.cut_threshold, **more)
         return FaceTracker(self.detector, self.mesh, self.choice, settings, self.plan)
+
+    def mouths(
+        self, frames: Iterable[Any], release: Callable[[Any], Any] = lambda frame: frame
+    ) -> Iterator[MouthFrame]:
+        """Every frame, in order, with its mouth window; see `faces.mouth_windows.mouth_windows`."""
+        if self.anchor is not None:
+            return placed_windows(frames, self.anchor, self.geometry, self.config.faces.cut_threshold, release)
+        return mouth_windows(self.tracker().follow(frames), self.usable(), release, geometry=self.geometry)
 
     def usable(self) -> UsableFace:
         """Which faces can be used."""
@@ -103,9 +141,11 @@ def check_picture(info: VideoInfo, seeing: Seeing, limits: MediaLimits) -> str |
         COVERED where that is the only doubt and not believed; else None.
     """
     with VideoReader(info.path, limits, size=seeing.size) as reader:
-        (mouth,) = mouth_windows(seeing.tracker().follow(itertools.islice(reader, 1)), seeing.usable())
+        (mouth,) = replace(seeing, geometry=MOUTH_WINDOW).mouths(itertools.islice(reader, 1))
     if seeing.doubts(Counter([mouth.reason])):
         return COVERED
+    if mouth.reason == NO_FACE:
+        raise no_face("in the picture", f"the frame is {REASONS[NO_FACE]}")
     if mouth.reason is not None:
         raise InputError(
             f"No face can be used in the picture (the frame is {REASONS[mouth.reason]}); give one that shows a face "

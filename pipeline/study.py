@@ -46,6 +46,8 @@ class Study:
         """
         started = time.monotonic()
         try:
+            if self._engine.facts.lays_mouths:
+                raise Skipped(f"the engine {self._engine.facts.name} learns nothing")
             samples = _own_sound(video, self._config.media)
             footage = self._look(video, started, tick)
             budget = Budget(started + self._options.adapt, tick)
@@ -61,7 +63,7 @@ class Study:
         found: list[Footage] = []
         with VideoReader(video, media_limits(self._config.media), size=self._seeing.size) as reader:
             # A face that is told by its place has to be followed from there.
-            pinned = self._seeing.choice.rule == "point" and self._seeing.plan is None
+            pinned = self._seeing.choice.is_placed and self._seeing.plan is None
             duration = None if pinned else reader.info.duration
             for start, stop in spread_parts(duration, settings.read_s, settings.part_s):
                 frames = itertools.takewhile(lambda _: budget.left() > 0, reader.between(start, stop))

@@ -20,6 +20,7 @@ _API_WORDS = (
     (r"; (?:get it with|put the file there|accept it once with)\b.*", "; whoever runs this server can add it."),
     (r"--list-(voices|engines)", r"GET /v1/\1"),
     (r"--(video|audio)\b", r"\1_file"),
+    (r"--sprites\b", "engine sprites"),
     (r"--text(?: or --text-file)?\b", "text_input"),
     (r"--text-file\b", "text_input"),
 )

@@ -57,6 +57,13 @@ def picture_of(frame: Any) -> Picture:
     return ArrayPicture(frame.image) if picture is None else picture
 
 
+def same_picture(picture: Picture, other: Picture | None) -> bool:
+    """Whether two pictures are one and the same, converted or not."""
+    if isinstance(picture, ArrayPicture) and isinstance(other, ArrayPicture):
+        return picture.whole() is other.whole()
+    return picture is other
+
+
 def reduced_size(shape: tuple[int, int], side: int) -> tuple[int, int]:
     """Height and width with the longer side at most `side`, the same proportions, at least 1."""
     scale = min(1.0, side / max(shape))

@@ -9,7 +9,7 @@ import numpy as np
 
 from faces.mouth_shape import JAW_PART, MouthShape, mouth_opening, mouth_width
 from models.phonemes import Phoneme
-from pipeline.track import REST, SHAPES, Curves, Track, frame_times, steady
+from pipeline.track import REST, SHAPES, Cue, Curves, Track, frame_times, steady
 from pipeline.tracks.blending import blended, closed, closures
 from pipeline.tracks.mouths import articulations, chosen_shapes, cues_of, segments
 from pipeline.tracks.options import TrackOptions
@@ -70,6 +70,12 @@ def assemble(
         duration, options, tuple(phonemes), steady(cues_of(parts, shapes), LEAST_CUE_S), weights.astype(np.float32),
         curves, shape, **known,
     )  # fmt: skip
+
+
+def shown(duration: float, phonemes: Sequence[Phoneme]) -> tuple[Cue, ...]:
+    """Which mouth is shown when, for `duration` seconds; see `Track.cues`."""
+    parts = segments(phonemes, duration)
+    return steady(cues_of(parts, chosen_shapes(parts)), LEAST_CUE_S)
 
 
 def _weaker(weights: np.ndarray, strength: float) -> np.ndarray:

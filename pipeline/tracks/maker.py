@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +15,8 @@ from language_processor import LanguageProcessor, SpokenText, Utterance
 from models.movement_track import MovementSettings
 from models.phonemes import Phoneme
 from pipeline.options import media_limits
-from pipeline.track import Track, frame_times
-from pipeline.tracks.assembling import assemble, moved
+from pipeline.track import Cue, Track, frame_times
+from pipeline.tracks.assembling import assemble, moved, shown
 from pipeline.tracks.decoding import decode
 from pipeline.tracks.hearing import SAMPLE_RATE, Hearing
 from pipeline.tracks.options import TrackOptions
@@ -74,6 +75,18 @@ class TrackMaker:
             return self._recognised(sound, options, audio.name)
         heard, _ = self.hearing.phonemes(self.hearing.listen(sound.samples))
         return self._spoken(sound, self._speaker.align_heard(heard, text, audio), text, options, audio.name)
+
+    def cues(self, samples: np.ndarray, phonemes: Sequence[Phoneme] = ()) -> tuple[Cue, ...]:
+        """Which mouth is shown when in a sound: the cues of its track, without the rest of it.
+
+        Args:
+            samples: mono (N,) at 16 kHz, any float type.
+            phonemes: what is said when; where nobody knows, the sounds are recognised.
+        """
+        if not phonemes:
+            heard, active = self.hearing.phonemes(self.hearing.listen(samples))
+            phonemes = decode(heard, active >= _SPEAKS)
+        return shown(len(samples) / SAMPLE_RATE, phonemes)
 
     @property
     def _speaker(self) -> LanguageProcessor:

@@ -29,7 +29,7 @@ from utils.stopping import Stopped, say_when_stopped, stop_requested
 
 Job = VideoJob | TrackJob
 
-PATH_COLUMNS = ("video", "audio", "text_file", "output", "track", "onto")
+PATH_COLUMNS = ("video", "audio", "text_file", "output", "track", "onto", "sprites")
 """Columns with names of files; relative ones count from the folder of the list."""
 
 _SEPARATORS = ",;\t"

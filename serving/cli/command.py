@@ -15,6 +15,7 @@ from pipeline.face_list import face_lines, list_faces
 from pipeline.options import CODECS, FITS, RESTS, WORDS, Options
 from pipeline.tracks.options import TrackOptions
 from serving.cli.batch import Columns, Finished, Outcome, check_files, read_rows, run_batch
+from serving.cli.drawn import add_drawn, drawn_options, own_mouths
 from serving.cli.engine_list import add_engines, engine_lines
 from serving.cli.files import files_of_one_job, with_dashed_names
 from serving.cli.host import add_host, make_host
@@ -144,6 +145,7 @@ def build_parser(defaults: InferenceConfig) -> argparse.ArgumentParser:
     add_host(parser)
     add_track(parser)
     add_engines(parser, defaults.engine)
+    add_drawn(parser)
     _add_machine(parser)
     return parser
 
@@ -279,8 +281,8 @@ def _add_choices(parser: argparse.ArgumentParser, defaults: InferenceConfig) -> 
         default="largest",
         metavar="WHICH",
         help="which face gets the words: largest, left, right, index:N (0 is the leftmost), point:X,Y (the face at "
-        "these pixels of the first frame), point:X,Y@SECONDS, or speaker (in each scene the face whose lips fit the "
-        "video's own sound) (default: largest)",
+        "these pixels of the first frame), point:X,Y@SECONDS, speaker (in each scene the face whose lips fit the "
+        "video's own sound), or box:X,Y,W,H around a drawn face, mouth:X,Y,W,H around its mouth (default: largest)",
     )
     choices.add_argument(
         "--min-confidence",
@@ -409,6 +411,7 @@ def _job(arguments: argparse.Namespace, config: Config) -> VideoJob:
         _options(arguments, config),
         spoken_text_of(arguments),
         subtitles,
+        own_mouths(arguments),
     )
 
 
@@ -431,4 +434,4 @@ def _options(arguments: argparse.Namespace, config: Config) -> Options:
     chosen |= {"steps": arguments.steps, "guidance": arguments.guidance, "fast": arguments.fast}
     chosen["adapt"] = 0.0 if arguments.adapt is None else parse_seconds(arguments.adapt)
     plain = ("fit", "rest", "face", "codec", "background", "size", "keep_audio", "fps")
-    return Options(**chosen, **{name: getattr(arguments, name) for name in plain})
+    return Options(**(chosen | {name: getattr(arguments, name) for name in plain} | drawn_options(arguments)))

@@ -41,6 +41,7 @@ class VideoJob:
         options: choices.
         spoken: the text; None where there is only a sound.
         subtitles: an .srt file to write as well.
+        mouths: folder or .zip of drawn mouths; None: nobody brought any.
     """
 
     video: Path
@@ -49,11 +50,14 @@ class VideoJob:
     options: Options
     spoken: SpokenText | None
     subtitles: Path | None
+    mouths: Path | None = None
 
     @property
     def inputs(self) -> tuple[Path, ...]:
         """The files that it reads."""
-        return tuple(path for path in (self.video, self.audio, self.options.background_file()) if path is not None)
+        named = (self.video, self.audio, self.options.background_file(), self.mouths)
+        drawn = sorted(self.mouths.iterdir()) if self.mouths is not None and self.mouths.is_dir() else ()
+        return (*(path for path in named if path is not None), *drawn)
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ class Maker:
         Raises:
             InputError: an input, an option or the text cannot be used.
         """
-        check_inputs(job.video, job.audio, job.output, job.options, self._config.media)
+        check_inputs(job.video, job.audio, job.output, job.options, self._config.media, job.mouths)
         if job.options.engine is not None:
             engine_choice.check_ready(job.options.engine, self._config.inference)
         if job.spoken is not None:
@@ -143,7 +147,7 @@ class Maker:
             print(f"Adapting to the person, at most {job.options.adapt:g} s.", file=sys.stderr, flush=True)
         return pipeline.run(
             job.video, job.audio, job.output, job.options, progress, text=job.spoken, subtitles=job.subtitles,
-            expect=None if ours else say_how_long,
+            expect=None if ours else say_how_long, mouths=job.mouths,
         )  # fmt: skip
 
     def make_host(

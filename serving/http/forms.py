@@ -14,7 +14,7 @@ from serving.problems import bad_input
 from utils.config import InferenceConfig
 from utils.helpers import parse_seconds
 
-FILES = {"video_file": "video", "audio_file": "audio"}
+FILES = {"video_file": "video", "audio_file": "audio", "sprites_file": "sprites"}
 """Fields that take files -> name of the file within a job."""
 
 _FILE_SCHEMAS = {
@@ -23,6 +23,12 @@ _FILE_SCHEMAS = {
         "type": "string",
         "format": "binary",
         "description": "sound file, or a video with sound, that is to be spoken; leave it out to have a text spoken",
+    },
+    "sprites_file": {
+        "type": "string",
+        "format": "binary",
+        "description": "drawn mouths to lay over the face instead of the bundled ones: a .zip with PNG or WebP "
+        "pictures named A to F, and G, H, X where they are drawn; goes with engine sprites",
     },
 }
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from anyio import to_thread
 from starlette.requests import Request
 
 from pipeline.engine_choice import EngineView, check_offered, list_engines
-from pipeline.options import Options, check_inputs
+from pipeline.options import SPRITES, Options, check_inputs
 from serving.http.forms import FILES, JobForm, read_form
 from serving.http.speech import Speaker, preferred_language
 from serving.http.uploads import Form, fingerprint_of, receive_form
@@ -117,10 +118,11 @@ class Intake:
             Problem: the form cannot be used, or there is no room.
         """
         fields = read_form(form.fields)
-        video, audio = (form.files.get(name) for name in FILES)
         try:
             options = fields.options(self.defaults)
-            self._check(fields, video, audio, options)
+            if "sprites_file" in form.files and fields.engine is None:
+                options = replace(options, engine=SPRITES)
+            self._check(fields, form.files, options)
             speech = self._speech(fields, caller.expected)
         except InputError as error:
             raise bad_input(in_api_terms(_without_paths(str(error), form)), error.code) from error
@@ -138,7 +140,8 @@ class Intake:
             )
         )
 
-    def _check(self, fields: JobForm, video: Path | None, audio: Path | None, options: Options) -> None:
+    def _check(self, fields: JobForm, files: Mapping[str, Path], options: Options) -> None:
+        video, audio, mouths = (files.get(name) for name in FILES)
         if video is None:
             raise InputError("Give a video with a face, or a portrait picture (video_file).")
         check_offered(options.engine, self.defaults)
@@ -148,7 +151,9 @@ class Intake:
             check_webhook(fields.webhook_url, self._service.config.webhook_origins)
         self._check_limits(options)
         output = video.with_name(f"output{options.suffix}")
-        check_inputs(video, audio, output, options, self._service.config.media)
+        if mouths is not None and options.engine != SPRITES:
+            raise InputError(f"The mouths of sprites_file are laid by the engine {SPRITES}; leave one of the two out.")
+        check_inputs(video, audio, output, options, self._service.config.media, mouths)
 
     def _check_limits(self, options: Options) -> None:
         """What a client may ask for is less than what a machine's owner may."""

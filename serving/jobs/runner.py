@@ -164,7 +164,8 @@ def _loaded(arguments: argparse.Namespace) -> Any:
         preview = Preview(output.with_name(PREVIEW), service.preview_s, service.preview_px)
         subtitles = output.with_name(SUBTITLES) if job.get("srt") else None
         options, further = Options(**job["options"]), {"text": spoken, "preview": preview, "subtitles": subtitles}
-        made = pipeline.run(video, audio, output, options, line.progress, **further)
+        mouths = job.get("sprites") and Path(job["sprites"])
+        made = pipeline.run(video, audio, output, options, line.progress, mouths=mouths, **further)
         sign(output, service)
         return _told(made)
 
@@ -200,8 +201,8 @@ def _serve(line: _Line, job: dict[str, Any], run: Any) -> None:
 
 def _for_the_client(sentence: str, job: dict[str, Any]) -> str:
     """The sentence with the fields of the API in it instead of our paths and the command line's options."""
-    for name in ("video", "audio", "output"):
-        if job[name]:
+    for name in ("video", "audio", "sprites", "output"):
+        if job.get(name):
             sentence = sentence.replace(job[name], f"{name}_file")
             sentence = sentence.replace(str(Path(job[name]).parent) + os.sep, "")
     return in_api_terms(sentence)

@@ -11,8 +11,11 @@ from serving.jobs.store import DONE, QUEUED, RUNNING, Job
 
 VERSION = "/v1"
 """What all addresses of the HTTP API about jobs begin with."""
-MEDIA_TYPES = {".mp4": "video/mp4", ".mkv": "video/x-matroska"}
 SUBTITLES_TYPE = "application/x-subrip"
+MEDIA_TYPES = {
+    ".mp4": "video/mp4", ".mkv": "video/x-matroska", ".webm": "video/webm", ".mov": "video/quicktime",
+    ".zip": "application/zip",
+}  # fmt: skip
 ERROR_CODES = {
     "bad-input": "a field or a file cannot be used",
     "no-face": "no face can be used anywhere",
