@@ -159,9 +159,13 @@ class MouthShape:
             points: (T, 468, 2) window px.
             pose: (T, 3) yaw, pitch and roll, degrees.
         """
-        opening = mouth_opening(points[:, SHAPE_POINTS])
-        closed = np.argsort(opening, kind="stable")[: max(1, round(CLOSED_SHARE * len(points)))]
-        return Neutral(np.median(points[closed][:, SHAPE_POINTS], axis=0), np.median(pose[closed], axis=0))
+        return MouthShape.neutral_of_lips(points[:, SHAPE_POINTS], pose)
+
+    @staticmethod
+    def neutral_of_lips(mouth: np.ndarray, pose: np.ndarray) -> Neutral:
+        """The same of lips and jaw (T, P, 2) alone."""
+        closed = np.argsort(mouth_opening(mouth), kind="stable")[: max(1, round(CLOSED_SHARE * len(mouth)))]
+        return Neutral(np.median(mouth[closed], axis=0), np.median(pose[closed], axis=0))
 
     def rested(self, neutral: Neutral) -> Neutral:
         """A neutral mouth that is no further open than resting mouths are, and no wider than nearly all of them.

@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 
 import app
+from evaluation.reading import look
+from faces.mouth_shape import SHAPE_POINTS, mouth_opening
 from models.phonemes import SYMBOLS, Phoneme
 from pipeline.track import REST, SHAPES, Cue, Track, frame_times, reduced, steady
 from pipeline.tracks.assembling import Moved, assemble
+from pipeline.tracks.capture import seen_track
 from pipeline.tracks.decoding import decode
 from pipeline.tracks.options import TrackOptions
 from tests.conftest import REPO
+from utils.config import load_config
 from utils.helpers import InputError
 
 A, D = SHAPES.index("A"), SHAPES.index("D")
@@ -174,3 +178,31 @@ def test_a_list_of_lines_is_made_once_with_one_file_of_results(
     again = json.loads((tmp_path / "lines.results.json").read_text(encoding="utf-8"))
     assert [row["status"] for row in again["rows"]] == ["skipped"] * 3 + ["failed"]
     assert "3 finished before" in capsys.readouterr().out
+
+
+def test_the_mouth_that_a_video_shows_is_captured(talking_faces: Path, lite_weights: Path, tmp_path: Path) -> None:
+    video = talking_faces / "test" / "videos" / "amrkh97_p110_0000.mp4"
+    assert run("--video", video, "--track", tmp_path / "a.track.json", "--fps=30") == 0
+    told = json.loads((tmp_path / "a.track.json").read_text(encoding="utf-8"))
+    assert told["phonemes"] == [] and told["source"] == video.name
+    opening = np.array(told["frames"]["opening"])
+    # Another way to see it: the mesh's gap between the inner lips, read by the evaluation.
+    seen = look(video, load_config(REPO / "model_config.yaml"))
+    gap = mouth_opening(seen.points[:, SHAPE_POINTS])
+    there = np.interp((np.arange(len(gap)) + seen.first) / 25, np.arange(len(opening)) / 30, opening)
+    assert np.corrcoef(there, gap)[0, 1] > 0.9 and opening.max() > 0.15
+
+
+@pytest.mark.parametrize("more", [["--audio", "x.wav"], ["--text", "Hello."]])
+def test_a_video_and_speech_make_no_track_together(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--video", "x.mp4", "--track", "a.tsv", *more) == 2
+    assert "leave --video or" in capsys.readouterr().err
+
+
+def test_a_seen_mouth_gets_shapes_by_opening_and_width() -> None:
+    opening = np.repeat([0.0, 0.9, 0.0, 0.2, 0.2], [30, 10, 3, 10, 10])
+    width = np.repeat([0.0, 0.1, 0.0, -0.8, 0.4], [30, 10, 3, 10, 10])
+    seen = Moved(opening, width, opening)
+    track = seen_track(len(opening) / 30, np.zeros((63, 10)), np.ones(63), seen, TrackOptions())
+    assert [cue.shape for cue in track.cues] == ["X", "D", "A", "F", "B"]
+    assert np.allclose(track.weights.sum(axis=1), 1, atol=1e-6) and track.curves.protrusion[45] > 0.6

@@ -17,6 +17,7 @@ from models.phonemes import Phoneme
 from pipeline.options import media_limits
 from pipeline.track import Cue, Track, frame_times
 from pipeline.tracks.assembling import assemble, moved, shown
+from pipeline.tracks.capture import capture
 from pipeline.tracks.decoding import decode
 from pipeline.tracks.hearing import SAMPLE_RATE, Hearing
 from pipeline.tracks.options import TrackOptions
@@ -87,6 +88,10 @@ class TrackMaker:
             heard, active = self.hearing.phonemes(self.hearing.listen(samples))
             phonemes = decode(heard, active >= _SPEAKS)
         return shown(len(samples) / SAMPLE_RATE, phonemes)
+
+    def capture(self, video: Path, options: TrackOptions, face: str = "largest") -> Track:
+        """A track of the mouth that a video shows; see `pipeline.tracks.capture`."""
+        return capture(video, self._config, options, face)
 
     @property
     def _speaker(self) -> LanguageProcessor:

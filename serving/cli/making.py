@@ -65,12 +65,14 @@ class TrackJob:
     """A movement track to make.
 
     Attributes:
-        audio: the sound; None: the text is spoken.
+        audio: the sound; None: the text is spoken, or the mouth of the video is seen.
         output: the file to write.
         others: further files of the same track.
         options: choices.
         spoken: the text; None where there is only a sound.
         onto: an avatar; None = the sample head.
+        video: a video whose mouth is captured; then there is neither a sound nor a text.
+        face: which face of it.
     """
 
     audio: Path | None
@@ -79,12 +81,14 @@ class TrackJob:
     options: TrackOptions
     spoken: SpokenText | None
     onto: Path | None = None
+    video: Path | None = None
+    face: str = "largest"
     subtitles: None = None
 
     @property
     def inputs(self) -> tuple[Path, ...]:
         """The files that it reads."""
-        return tuple(path for path in (self.audio, self.onto) if path is not None)
+        return tuple(path for path in (self.audio, self.onto, self.video) if path is not None)
 
     @property
     def outputs(self) -> tuple[Path, ...]:
@@ -168,7 +172,10 @@ class Maker:
         job.check()
         if job.spoken is not None:
             self._check_voice(job.spoken, job.audio is None)
-        track = self._track_maker.make(job.audio, job.spoken, job.options)
+        if job.video is None:
+            track = self._track_maker.make(job.audio, job.spoken, job.options)
+        else:
+            track = self._track_maker.capture(job.video, job.options, job.face)
         for output in job.outputs:
             write_track(track, output, job.onto)
         return track

@@ -21,7 +21,7 @@ _ABOUT = "; ".join(f"{', '.join(entry.endings)} ({entry.about})" for entry in FO
 def add_track(parser: argparse.ArgumentParser) -> None:
     """The options of tracks."""
     usual = TrackOptions()
-    track = parser.add_argument_group("movement for one's own rig (no video is made; a sound or a text is needed)")
+    track = parser.add_argument_group("movement for one's own rig (of a sound, a text, both, or a --video's mouth)")
     track.add_argument(
         "--track",
         type=Path,
@@ -61,7 +61,7 @@ def track_job(arguments: argparse.Namespace, seed: int) -> TrackJob:
     """What the arguments ask for.
 
     Raises:
-        InputError: an output is named as well, or there is neither a sound nor a text.
+        InputError: an output is named as well, or there is neither a sound nor a text nor a video.
     """
     if arguments.output is not None:
         raise InputError("--track makes no video: leave --output out, and run the program once more for the video.")
@@ -72,12 +72,25 @@ def track_job(arguments: argparse.Namespace, seed: int) -> TrackJob:
     given["seed"] = seed if arguments.seed is None else arguments.seed
     options = TrackOptions(**{name: value for name, value in given.items() if value is not None})
     first, *others = arguments.track
+    if arguments.video is not None:
+        _check_seen(arguments)
+        seen = {"video": arguments.video, "face": arguments.face}
+        return TrackJob(None, first, tuple(others), options, None, arguments.onto, **seen)
     return TrackJob(arguments.audio, first, tuple(others), options, spoken_text_of(arguments), arguments.onto)
+
+
+def _check_seen(arguments: argparse.Namespace) -> None:
+    """Refuse a sound or a text beside a video whose mouth is to be captured."""
+    for name in ("audio", "text", "text_file"):
+        if getattr(arguments, name) is not None:
+            option = "--" + name.replace("_", "-")
+            raise InputError(f"A track is of the mouth that a video shows or of speech: leave --video or {option} out.")
 
 
 def describe_track(track: Track, job: TrackJob) -> str:
     """What was done, in a few lines for a person."""
     known = "sounds as they were recognised" if job.spoken is None else "sounds of the text"
+    known = known if job.video is None else "the mouth that the video shows"
     lines = [f"Written: {', '.join(map(str, job.outputs))}"]
     lines.append(
         f"  {track.duration:.1f} s, {len(track.cues)} mouths, {len(track)} frames at {track.fps:g} a second; {known}"
