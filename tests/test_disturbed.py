@@ -117,7 +117,6 @@ def test_every_job_ends_once_when_its_runner_is_killed_stopped_and_starved(
     service_media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LIPSYNC_MIN_FREE_GB", "0")  # else nothing would come in long before the disk is full
-    monkeypatch.setenv("LIPSYNC_STALL_S", "10")
     with on_a_small_disk(service_media, tmp_path) as (server, disk):
         began = time.monotonic()
         undisturbed = one_of_each_kind(server, service_media)

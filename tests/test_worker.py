@@ -82,7 +82,7 @@ def test_an_idle_runner_that_is_lost_is_replaced_and_readiness_is_true(
             os.kill(pid, how)
             wait_for(lambda pid=pid: worker._runner._life.pid != pid and is_ready(service), "another runner", 60)
         assert ended(service, submit(service, "frames")).state == DONE
-    assert "the runner died (signal SIGKILL)" in caplog.text and "the runner said nothing for 4 s" in caplog.text
+    assert "the runner died (signal SIGKILL)" in caplog.text and "the runner said nothing for" in caplog.text
 
 
 def test_a_runner_that_cannot_be_loaded_costs_no_job_anything(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -5,7 +5,8 @@ brings down nothing else. Worker and runner talk in lines of JSON over the runne
 
     to the runner    {"run": {"video": path, "audio": path | null, "output": path, "options": {...}, ...}}
                      {"stop": true}
-    from it          {"event": "alive", "computed": seconds of work so far} every second,
+    from it          {"event": "alive", "computed": seconds of work so far, "moved": blocks read and written so far}
+                     every second,
                      {"event": "ready"}, {"event": "progress", "frames": n, "expected": n | null},
                      {"event": "done", "summary": {...}}, {"event": "refused", "sentence": ..., "code": ...},
                      {"event": "stopped"}, {"event": "broken", "sentence": ..., "code": ...}
@@ -30,6 +31,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
+
+try:
+    import resource
+except ModuleNotFoundError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 from serving.problems import Problem, in_api_terms
 from utils.disk import is_disk_full
@@ -79,6 +85,14 @@ def _private_line() -> tuple[TextIO, TextIO]:
     return asked, answers
 
 
+def _blocks_moved() -> int:
+    """How often this process has read from or written to a disk so far; 0 where the system does not tell."""
+    if resource is None:
+        return 0
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_inblock + used.ru_oublock + used.ru_majflt
+
+
 class _Line:
     """The connection to the worker."""
 
@@ -103,7 +117,7 @@ class _Line:
     def _live(self) -> None:
         """Tell every second that this process is not stopped, and how much it works."""
         while True:
-            self.tell("alive", computed=time.process_time())
+            self.tell("alive", computed=time.process_time(), moved=_blocks_moved())
             time.sleep(_BEAT_S)
 
     def tell(self, event: str, **values: Any) -> None:

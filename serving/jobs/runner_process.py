@@ -1,8 +1,9 @@
 """The worker's side of the process that draws: starts it, hears it, notices when it dies or hangs, and ends it.
 
-The process (`serving/jobs/runner.py`) says every second that it lives, and how much it has computed so far. It counts
-as stuck when it says nothing for `service.stall_s`, or when it has work and for so long neither writes a frame nor
-computes anything: then it is ended, and the worker starts another one.
+The process (`serving/jobs/runner.py`) says every second that it lives, how much it has computed, and how much it has
+moved from and to disks so far. It counts as stuck when it says nothing for `service.stall_s`, or when it has work and
+for so long neither writes a frame nor computes nor moves anything: then it is ended, and the worker starts another one.
+Where the machine has too much to do, it is given more time.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ _LOAD_S = 600.0  # loading the networks takes seconds; longer than this is a fau
 _FRESH_S = 10.0  # it has said something within this time, or does not count as ready
 _ABSENT_S = 5.0  # without a look at it: then it is this process that was stopped or had no time
 _DIED = "died"
-_LEAST_WORK = 0.02  # of one core: what computes less for `stall_s` does nothing
+_LEAST_SHARE = 0.01  # of one core: a runner whose threads only wait for each other takes 0.004
+_SPANS = 4  # of `stall_s` in which the share is measured; any that has enough of it counts as work
+_MOST_PATIENT = 5.0  # times `stall_s` that a runner is given at most where the machine is overloaded
 
 Event = dict[str, Any]
 
@@ -57,7 +60,8 @@ class _Life:
         self._stall_s = stall_s
         self._is_busy = True  # loading is work
         self._heard = self._moved = self._looked = time.monotonic()
-        self._computed, self._frames = 0.0, 0
+        self._frames, self._blocks = 0, 0
+        self._mark = self._heard, 0.0  # time, and seconds computed until then
         self._ending = threading.Lock()
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self._process = subprocess.Popen(command, cwd=_ROOT, text=True, encoding="utf-8", errors="replace", **pipes)
@@ -76,14 +80,21 @@ class _Life:
         """Note what an event says about the process's health; hand on what is about its work."""
         self._heard = now = time.monotonic()
         if event["event"] == "alive":
-            if event["computed"] - self._computed >= _LEAST_WORK * self._stall_s:
-                self._computed, self._moved = event["computed"], now
-            return
+            return self._note_work(now, event["computed"], event["moved"])
         if event["event"] != "progress":
             self._is_busy, self.is_loaded = False, self.is_loaded or event["event"] == "ready"
         elif event["frames"] != self._frames:
             self._frames, self._moved = event["frames"], now
         self.events.put(event)
+
+    def _note_work(self, now: float, computed: float, blocks: int) -> None:
+        then, before = self._mark
+        if now - then >= self._stall_s / _SPANS:
+            self._mark = now, computed
+            if computed - before >= _LEAST_SHARE * (now - then):
+                self._moved = now
+        if blocks != self._blocks:
+            self._blocks, self._moved = blocks, now
 
     @property
     def pid(self) -> int:
@@ -127,10 +138,11 @@ class _Life:
         self._looked = now
         if not self.is_alive():
             return _DIED
-        if now - self._heard > self._stall_s:
-            return f"said nothing for {self._stall_s:g} s"
-        if self._is_busy and now - self._moved > self._stall_s:
-            return f"neither wrote a frame nor computed anything for {self._stall_s:g} s"
+        patience = self._stall_s * _overload()
+        if now - self._heard > patience:
+            return f"said nothing for {now - self._heard:.0f} s"
+        if self._is_busy and now - self._moved > patience:
+            return f"neither wrote a frame nor computed anything for {now - self._moved:.0f} s"
         return None
 
     def _lives_on(self) -> bool:
@@ -159,6 +171,13 @@ class _Life:
             _LOG.log(level, "the runner %s", self.end_note, extra={"pid": self.pid})
         self._listener.join(_LAST_WORDS_S)
         self.events.put(None)  # a child that holds the line would keep the listener from saying so
+
+
+def _overload() -> float:
+    """How many times too much the machine has to do, 1 to `_MOST_PATIENT`."""
+    if not hasattr(os, "getloadavg"):
+        return 1.0
+    return min(max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)), _MOST_PATIENT)
 
 
 def _in_words(code: int) -> str:
