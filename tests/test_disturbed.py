@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,13 +61,19 @@ def stop(server: Server, _: Path) -> None:
 
 
 def starve(server: Server, disk: Path) -> None:
-    """Fill the disk to the last byte while a job is at work, and keep it full."""
+    """Fill the disk to the last byte while a job is at work, and keep it full for a while."""
     runner(server)
-    ballast = disk / "ballast"
     until = time.monotonic() + STARVED_S
+    keep_full(disk, lambda: time.monotonic() > until)
+
+
+def keep_full(disk: Path, enough: Callable[[], bool]) -> None:
+    """Fill the disk to the last byte, again and again until it is enough; then give the room back."""
+    ballast, deadline = disk / "ballast", time.monotonic() + PATIENCE_S
     try:
         with ballast.open("ab", buffering=0) as file:
-            while time.monotonic() < until:
+            while not enough():
+                assert time.monotonic() < deadline, "nothing has come of it"
                 try:
                     file.write(bytes(65536))
                 except OSError as error:
@@ -78,11 +84,11 @@ def starve(server: Server, disk: Path) -> None:
 
 
 def starve_in_the_middle(server: Server, disk: Path, media: Path) -> dict[str, Any]:
-    """The disk is full while a long job writes: its runner cannot go on, and its worker cannot even note that. Returns
-    the job as it ended."""
+    """The disk is full while a long job writes, until its runner gives up; its worker cannot even note that. Returns the
+    job as it ended."""
     job_id = submit(server, media, "long.wav")
     wait_for(lambda: server.get(f"/v1/jobs/{job_id}")["frames"] > 0, "the first frame", PATIENCE_S)
-    starve(server, disk)
+    keep_full(disk, lambda: "job broke" in server.log.read_text(encoding="utf-8"))
     return ended(server, job_id)
 
 
@@ -117,6 +123,7 @@ def test_every_job_ends_once_when_its_runner_is_killed_stopped_and_starved(
     service_media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LIPSYNC_MIN_FREE_GB", "0")  # else nothing would come in long before the disk is full
+    monkeypatch.setenv("LIPSYNC_STALL_S", "6")
     with on_a_small_disk(service_media, tmp_path) as (server, disk):
         began = time.monotonic()
         undisturbed = one_of_each_kind(server, service_media)

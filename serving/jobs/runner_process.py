@@ -303,5 +303,7 @@ class Runner:
     def kill(self) -> None:
         """End the process at once."""
         if self._life is not None:
-            self._life.end("was ended", logging.INFO)
+            if self._life.is_alive():
+                self._life.end("was ended", logging.INFO)
+            self._life.end()  # of itself, and nobody has noticed
             self._life = None
