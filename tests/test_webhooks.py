@@ -30,7 +30,7 @@ from serving.http.security import ApiKeys
 from serving.http.speech import Speaker
 from serving.jobs.jobs import JobService
 from serving.jobs.store import Job
-from serving.jobs.webhooks import SECRET, Webhooks, check_webhook, pause, secrets_from_environment, signature
+from serving.jobs.webhooks import SECRET, Webhooks, check_receivers, check_webhook, pause, signature
 from serving.outgoing import ascii_url, open_socket
 from serving.problems import Problem
 from tests import footage
@@ -393,4 +393,11 @@ def test_the_configuration_may_allow_private_networks(receiver: Receiver, monkey
 def test_webhooks_need_a_proper_secret(secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SECRET, secret)
     with pytest.raises(InputError, match=SECRET):
-        secrets_from_environment()
+        check_receivers(["https://example.org"])
+    check_receivers([])
+
+
+def test_origins_that_cannot_be_used_are_named() -> None:
+    check_receivers(["https://bücher.example", "http://[::1]:8080/"])
+    with pytest.raises(InputError, match="'example.org'"):
+        check_receivers(["https://example.org", "example.org"])

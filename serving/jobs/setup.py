@@ -16,7 +16,7 @@ from serving.jobs.jobs import INCOMING, JOBS, WORK, JobService
 from serving.jobs.provenance import check_signing
 from serving.jobs.queues import Queue, open_queue, open_store
 from serving.jobs.storage import JobFiles
-from serving.jobs.webhooks import secrets_from_environment
+from serving.jobs.webhooks import check_receivers
 from serving.logs import log_as_json
 from utils.config import MediaLimits, ServiceConfig, load_config
 from utils.helpers import InputError
@@ -107,8 +107,7 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
         changes["keep_h"] = hours(arguments.keep)
     service = config.service.model_copy(update=changes)
     check_signing(service)
-    if service.webhook_origins:
-        secrets_from_environment()
+    check_receivers(service.webhook_origins)
     return Settings(
         config_path=arguments.config.resolve(),
         service=service,

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 from serving.jobs.jobs import JobService
 from serving.jobs.outbox import Delivery
-from serving.outgoing import TIMEOUT_S, is_listed, open_socket
+from serving.outgoing import TIMEOUT_S, is_listed, open_socket, origin_of
 from serving.problems import Problem
 from utils.helpers import InputError
 
@@ -86,6 +86,23 @@ def secret_name(owner: str, key_hash: str) -> str:
         key_hash: hash of the key, hexadecimal.
     """
     return f"{owner} {key_hash[:16]}"
+
+
+def check_receivers(origins: Collection[str]) -> None:
+    """Refuse a configuration with which no webhook could be sent.
+
+    Raises:
+        InputError: one of the origins is none, or there is no secret.
+    """
+    for origin in origins:
+        try:
+            origin_of(origin)
+        except ValueError as error:
+            raise InputError(
+                f"service.webhook_origins: '{origin}' cannot be used; write it as https://example.org."
+            ) from error
+    if origins:
+        secrets_from_environment()
 
 
 def check_webhook(url: str, origins: Collection[str]) -> None:
