@@ -97,20 +97,14 @@ def bend(
     return cv2.remap(image, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def lips_mask(
-    points: np.ndarray,
-    grown: float = LIPS_GROWN_PX,
-    soft: float = LIPS_SOFT_PX,
-    drop: float = 0.0,
-    size: tuple[int, ...] = (WINDOW_SIZE, WINDOW_SIZE),
+def beyond_lips(
+    points: np.ndarray, drop: float = 0.0, size: tuple[int, ...] = (WINDOW_SIZE, WINDOW_SIZE)
 ) -> np.ndarray:
-    """Opacity float32 (H, W) in [0, 1] of lips and what lies between them.
+    """How far each place is beyond the outline of the lips, float32 (H, W) px; 0 within it.
 
     Args:
         points: lips and jaw (P, 2), px of the picture.
-        grown: how far beyond the lips' outline the opacity is a half, window px; all of the lips are always covered.
-        soft: width of the rim, window px; 0 = none.
-        drop: how much further below the lips, window px.
+        drop: how much further down the lower lip is taken to reach, px.
         size: H and W of the picture, of a whole window if not given.
     """
     canvas = np.full(size, 255, np.uint8)
@@ -118,7 +112,27 @@ def lips_mask(
     for lips in (outline, outline + (0, drop)) if drop else (outline,):
         fixed = np.round(lips * (1 << _SUBPIXEL_BITS)).astype(np.int32)
         cv2.fillPoly(canvas, [fixed], 0, shift=_SUBPIXEL_BITS)
-    beyond = cv2.distanceTransform(canvas, cv2.DIST_L2, 5)
+    return cv2.distanceTransform(canvas, cv2.DIST_L2, 5)
+
+
+def lips_mask(points: np.ndarray, grown: float = LIPS_GROWN_PX, soft: float = LIPS_SOFT_PX) -> np.ndarray:
+    """Opacity float32 (160, 160) in [0, 1] of lips and what lies between them.
+
+    Args:
+        points: lips and jaw (P, 2), window px.
+        grown, soft: see `grown_mask`.
+    """
+    return grown_mask(beyond_lips(points), grown, soft)
+
+
+def grown_mask(beyond: np.ndarray, grown: float, soft: float) -> np.ndarray:
+    """Opacity float32 (H, W) in [0, 1] of what lies within the lips' outline, or not far beyond it.
+
+    Args:
+        beyond: see `beyond_lips`.
+        grown: how far beyond the outline the opacity is a half, px; all of the lips are always covered.
+        soft: width of the rim, px; 0 = none.
+    """
     if not soft:
         return (beyond <= grown).astype(np.float32)
     return smooth_step((max(grown - soft / 2, 0.0) + soft - beyond) / soft).astype(np.float32)
@@ -137,34 +151,34 @@ def without_lips(window: np.ndarray, points: np.ndarray, amount: float) -> np.nd
     """
     if amount <= 0:
         return window
-    grown, soft = _CLEARED_PX
+    (grown, soft), beyond = _CLEARED_PX, beyond_lips(points)
     small = (WINDOW_SIZE // _CLEAR_REDUCE,) * 2
-    skin = 1 - lips_mask(points, grown + _SWOLLEN_PX, 1.0)
+    skin = 1 - grown_mask(beyond, grown + _SWOLLEN_PX, 1.0)
     weight = cv2.resize(skin, small, interpolation=cv2.INTER_AREA)[..., None]
     sigma = _CLEAR_SIGMA / _CLEAR_REDUCE
     seen = cv2.resize(window, small, interpolation=cv2.INTER_AREA).astype(np.float32) * weight
     filled = cv2.GaussianBlur(seen, (0, 0), sigma) / (cv2.GaussianBlur(weight, (0, 0), sigma)[..., None] + 1e-3)
     filled = cv2.resize(filled, (WINDOW_SIZE, WINDOW_SIZE), interpolation=cv2.INTER_LINEAR)
-    mask = amount * lips_mask(points, grown, soft)[..., None]
+    mask = amount * grown_mask(beyond, grown, soft)[..., None]
     return np.clip(window + mask * (filled - window) + 0.5, 0, 255).astype(np.uint8)
 
 
-def relit(picture: np.ndarray, skin: np.ndarray, points: np.ndarray) -> np.ndarray:
+def relit(picture: np.ndarray, skin: np.ndarray, beyond: np.ndarray) -> np.ndarray:
     """Bring a mouth to the light of a frame: a gain by channel, slowly changing over the picture.
 
     It is measured on the skin around the lips, which both show.
 
     Args:
-        picture: uint8 (H, W, 3) with the mouth at `points`, a window or the part of it around the mouth.
+        picture: uint8 (H, W, 3), a window or the part of it around the mouth.
         skin: uint8 (H, W, 3), the frame with its lips at the same place.
-        points: lips and jaw (P, 2), px of the picture.
+        beyond: float32 (H, W), see `beyond_lips`.
 
     Returns:
         float32 (H, W, 3), 0..255 but for overshoot.
     """
     size = picture.shape[:2]
     small = (size[1] // _LIGHT_REDUCE, size[0] // _LIGHT_REDUCE)
-    ring = lips_mask(points, _RING_PX[1], 0, size=size) - lips_mask(points, _RING_PX[0], 0, size=size)
+    ring = ((beyond > _RING_PX[0]) & (beyond <= _RING_PX[1])).astype(np.float32)
     weight, here, there = (
         cv2.resize(x, small, interpolation=cv2.INTER_AREA).astype(np.float32) for x in (ring, picture, skin)
     )
@@ -207,15 +221,23 @@ def draft(
     made = bend(without_lips(window, own, amount), own[_AROUND], wanted[_AROUND], _CALM)
     part, corner = _around_lips(wanted)
     skin, there = made[part], wanted - corner
+    grown, soft, drop = _LAID_PX
+    size = skin.shape[:2]
+    beyond = beyond_lips(there, size=size)
     lips = np.zeros(skin.shape, np.float32)
     for mouth, weight in mouths:
-        bent, teeth = bend(mouth.picture, mouth.points, wanted, part=part), None
-        if is_opened_further(mouth.points, wanted, closed):
-            teeth = bend(mouth.picture, mouth.points, opened_no_further(mouth.points, wanted), part=part)
-        lips += weight * relit(painted_inside(bent, mouth.points, there, closed, teeth), skin, there)
-    mask = lips_mask(there, *_LAID_PX, size=skin.shape[:2])[..., None]
+        lips += weight * relit(_bent_mouth(mouth, wanted, closed, part, there), skin, beyond)
+    mask = grown_mask(beyond_lips(there, drop, size), grown, soft)[..., None]
     made[part] = np.clip(skin + mask * (lips - skin) + 0.5, 0, 255)
     return made
+
+
+def _bent_mouth(mouth: Mouth, wanted: np.ndarray, closed: float, part: Part, there: np.ndarray) -> np.ndarray:
+    """A part of a picture of a mouth (H, W, 3), bent to the wanted points, which lie `there` (P, 2) in the part."""
+    bent, teeth = bend(mouth.picture, mouth.points, wanted, part=part), None
+    if is_opened_further(mouth.points, wanted, closed):
+        teeth = bend(mouth.picture, mouth.points, opened_no_further(mouth.points, wanted), part=part)
+    return painted_inside(bent, mouth.points, there, closed, teeth)
 
 
 def _around_lips(points: np.ndarray) -> tuple[Part, np.ndarray]:

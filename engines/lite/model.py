@@ -71,7 +71,7 @@ class Drafts:
         sketches: uint8 (F, 40, 40, 3), the wanted shapes drawn.
         opacity: (F,) in [0, 1], how much of the generator's picture is taken: 0 where the draft shows a real mouth of
             very nearly the wanted shape.
-        regions: float32 (F, 96, 96), where lips are drawn, opacity not counted.
+        regions: float32 (F, 96, 96), where lips are drawn; not of frames whose opacity is 0.
     """
 
     pictures: np.ndarray
@@ -267,7 +267,9 @@ class LipSyncModel:
         """
         frames = zip(seen.windows, seen.points, points, (pick.mouths for pick in picks), strict=True)
         pictures = np.stack([draft(*frame, seen.closed) for frame in frames])
-        regions = np.stack([lips_mask(wanted) for wanted in points])[:, LIPS_PX[0], LIPS_PX[1]] * self._rim
+        regions = np.zeros((len(seen), *self._rim.shape[1:]), np.float32)
+        for index in np.flatnonzero(opacity):
+            regions[index] = lips_mask(points[index])[LIPS_PX[0], LIPS_PX[1]] * self._rim[0]
         return Drafts(pictures, self.mouth_shape.sketch(points), opacity, regions)
 
     @torch.inference_mode()
