@@ -22,6 +22,8 @@ _MATCH_ODD = 16.0  # levels off the median at which a difference counts for litt
 _MATCH_LIMIT = 40.0  # levels; a larger difference is not light but another surface (neck, collar, hand)
 _DETAIL_SIGMA = 1.2  # px of the window; what is finer counts as sharpness
 _MAX_SHARPEN = 0.6
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_GREY = 3  # levels by which the colours of black-and-white film may differ
 
 
 def composite(
@@ -52,8 +54,10 @@ def composite(
     if box is None or fade <= 0.0:
         return None
     matched = generated.astype(np.float32)
+    if _is_grey(original):
+        matched[:] = matched @ _LUMA[:, None]
     if matched_in is not None:
-        matched = match_detail(match_colour(generated, original, alpha), original, alpha, matched_in)
+        matched = match_detail(match_colour(matched, original, alpha), original, alpha, matched_in)
     x0, y0, x1, y1 = box
     shifted = window_matrix.astype(np.float64)
     shifted[:, 2] += shifted[:, :2] @ (x0, y0)
@@ -141,6 +145,12 @@ def match_detail(
     weight = rim[y0:y1, x0:x1, None]
     have, want = (np.sqrt((x[y0:y1, x0:x1] ** 2 * weight).sum() / (3 * weight.sum())) for x in (fine, real))
     return generated + np.clip(want / max(have, 0.5) - 1.0, 0.0, _MAX_SHARPEN) * fine
+
+
+def _is_grey(window: np.ndarray) -> bool:
+    """Whether a picture uint8 (H, W, 3) is black and white: nothing new in it may have a tint."""
+    part = window[::4, ::4].astype(np.int16)
+    return bool(np.percentile(np.ptp(part, axis=-1), 99) <= _GREY)
 
 
 def _scale(size: tuple[int, ...]) -> float:
