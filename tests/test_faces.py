@@ -65,6 +65,27 @@ def test_detector_finds_the_one_face_and_its_parts(portrait, detector):
     assert left_eye[1] < nose[1] < mouth[1]
 
 
+@pytest.mark.parametrize("cache", ["empty", "full", "damaged", "not to be written"])
+def test_kept_face_networks_find_the_same(
+    cache: str, portrait, detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever lies in the user's cache folder; what is damaged there is made again."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if cache == "not to be written":
+        (tmp_path / "lipsync").write_text("no folder")
+    elif cache != "empty":
+        FaceDetector(NETWORKS)
+    kept = {path: path.stat().st_size for path in tmp_path.rglob("*.blob")}
+    assert bool(kept) == (cache in ("full", "damaged"))
+    if cache == "damaged":
+        for number, path in enumerate(kept):
+            path.write_bytes(path.read_bytes()[: 1000 * number] if number else b"nothing of ours")
+    (found,), (known,) = FaceDetector(NETWORKS).detect(portrait), detector.detect(portrait)
+    assert np.array_equal(found.box, known.box) and np.array_equal(found.keypoints, known.keypoints)
+    if cache == "damaged":
+        assert all(path.stat().st_size > 0.9 * size for path, size in kept.items())
+
+
 def test_detector_finds_nothing_where_there_is_no_face(detector):
     noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)
     assert detector.detect(noise) == []
