@@ -19,28 +19,40 @@ DOCUMENT = (REPO / "docs" / "api.md").read_text(encoding="utf-8")
 ADDRESS = re.compile(r"http://(127\.0\.0\.1|localhost):8000")
 
 
-def blocks(language: str) -> list[str]:
-    """The code blocks of a language that call the service."""
-    found = re.findall(rf"```{language}\n(.*?)```", DOCUMENT, flags=re.DOTALL)
-    return [block for block in found if ADDRESS.search(block) and "app.py" not in block]
+def blocks(*languages: str) -> list[tuple[str, str]]:
+    """The code blocks in these languages that call the service, in the order of the document: language and text."""
+    found = re.findall(rf"```({'|'.join(languages)})\n(.*?)```", DOCUMENT, flags=re.DOTALL)
+    return [(language, block) for language, block in found if ADDRESS.search(block) and "app.py" not in block]
 
 
-def test_what_the_document_says_works_as_it_stands(service_media: Path, tmp_path: Path) -> None:
+STARTS = {".mp4": (4, b"ftyp"), ".srt": (0, b"1\n00:00:0"), ".bin": (4, b"ftyp")}
+"""Ending of a file -> where something stands in it, and what."""
+
+
+def test_what_the_document_says_works_one_after_the_other(service_media: Path, tmp_path: Path) -> None:
+    """As a reader would: from the top to the bottom, in one folder. Every file that comes out is what its name says."""
     pytest.importorskip("httpx")
     examples = tmp_path / "examples"
     examples.mkdir()
     for name in ("portrait.png", "speech.wav"):  # small ones, under the names of the document
         (examples / name).symlink_to(service_media / name)
+    said, written = "", set()
     with running(service_media, tmp_path / "data") as server:
-        shell = "set -euo pipefail\n" + "\n".join(blocks("bash"))
-        said = copied(["bash", "-c", in_this_server(shell, server.url)], tmp_path)
-        assert said.count("event: ") >= 1 and '"state":"done"' in said and "lipsync_jobs" in said
-        assert len((tmp_path / "start.bin").read_bytes()) == 100
-        for block in blocks("python"):
-            said += copied([sys.executable, "-c", in_this_server(block, server.url)], tmp_path)
-        assert "done 1.0" in said and "206 bytes 0-99/" in said and "/ready 200" in said
-        assert (tmp_path / "result.mp4").read_bytes()[4:8] == b"ftyp"
-        assert server.get("/jobs")["total"] == 0  # the document has cleared up after itself
+        for language, block in blocks("bash", "python"):
+            text = in_this_server(block, server.url)
+            shell = ["bash", "-c", "set -euo pipefail\n" + text]
+            said += copied(shell if language == "bash" else [sys.executable, "-c", text], tmp_path)
+            for path in tmp_path.glob("*.*"):
+                if path.suffix in STARTS:
+                    start, mark = STARTS[path.suffix]
+                    assert path.read_bytes()[start:].startswith(mark), (path.name, block, path.read_bytes()[:200])
+                    written.add(path.name)
+        assert server.get("/v1/jobs")["total"] == 0  # the document has cleared up after itself
+    assert {"result.mp4", "result.srt", "start.bin"} <= written and (tmp_path / "start.bin").stat().st_size == 100
+    for told in ('event: done', '"state":"done"', "lipsync_jobs", "signature=", "done 1.0", "206 bytes 0-99/", "304 ="):
+        assert told in said, told
+    for told in ("cannot be tried again", '"state":"cancelled"', "fetches nothing from that address", "/ready 200"):
+        assert told in said, told
 
 
 def in_this_server(text: str, url: str) -> str:
@@ -59,7 +71,7 @@ def copied(command: list[str], folder: Path) -> str:
 def test_every_call_is_shown_in_both_languages() -> None:
     from serving.http.api import ROUTERS
 
-    shell, program = "\n".join(blocks("bash")), "\n".join(blocks("python"))
+    shell, program = ("\n".join(text for _, text in blocks(language)) for language in ("bash", "python"))
     for path in {route.path for router in ROUTERS for route in router.routes}:
         last = path.rpartition("/")[2].replace("{job_id}", "")
         assert last in shell and (last in program or last == "preview"), path

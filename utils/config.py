@@ -244,6 +244,9 @@ class ServiceConfig(Section):
     webhook_origins: tuple[str, ...]
     webhook_attempts: PositiveInt
     webhook_to_private: bool
+    input_origins: tuple[str, ...]
+    input_to_private: bool
+    input_max_s: PositiveFloat
     c2pa_certificate: Path | None
     c2pa_key: Path | None
     c2pa_algorithm: Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"]

@@ -72,6 +72,12 @@ class JobForm(create_model("OptionFields", **_option_fields())):
 
     model_config = ConfigDict(extra="forbid")
 
+    video_url: str | None = Field(
+        None, max_length=2000, description="address of the video or picture, instead of video_file, if allowed"
+    )
+    audio_url: str | None = Field(
+        None, max_length=2000, description="address of the sound, instead of audio_file, if allowed"
+    )
     text_input: str | None = Field(
         None, description="text to speak; with audio_file: what that sound says", examples=["Good morning!"]
     )
@@ -120,13 +126,17 @@ def read_form(texts: dict[str, str]) -> JobForm:
 
 
 def openapi_body() -> dict[str, Any]:
-    """The form in the terms of OpenAPI."""
+    """The form in the terms of OpenAPI, and the same as JSON."""
     schema = JobForm.model_json_schema()
-    properties = {name: _given(field) for name, field in schema["properties"].items()}
-    schema["properties"] = _FILE_SCHEMAS | properties
-    schema["required"] = ["video_file"]
-    example = {"video_file": "@portrait.png", "audio_file": "@speech.wav", "steps": 2}
-    return {"required": True, "content": {"multipart/form-data": {"schema": schema, "example": example}}}
+    fields = {name: _given(field) for name, field in schema["properties"].items()}
+    by_address = schema | {"properties": fields, "required": ["video_url"]}
+    either = [{"required": ["video_file"]}, {"required": ["video_url"]}]
+    whole = schema | {"properties": _FILE_SCHEMAS | fields, "anyOf": either}
+    uploaded = {"video_file": "@portrait.png", "audio_file": "@speech.wav", "steps": 2}
+    named = {"video_url": "https://example.org/portrait.png", "text_input": "Good morning!", "steps": 2}
+    kinds = {"multipart/form-data": (whole, uploaded), "application/json": (by_address, named)}
+    content = {kind: {"schema": schema, "example": example} for kind, (schema, example) in kinds.items()}
+    return {"required": True, "content": content}
 
 
 def _given(field: dict[str, Any]) -> dict[str, Any]:

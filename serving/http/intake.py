@@ -14,9 +14,10 @@ from starlette.requests import Request
 
 from pipeline.engine_choice import EngineView, check_offered, list_engines
 from pipeline.options import SPRITES, Options, check_inputs
+from serving.http.fetching import FIELDS, Fetching
 from serving.http.forms import FILES, JobForm, read_form
 from serving.http.speech import Speaker, preferred_language
-from serving.http.uploads import Form, fingerprint_of, receive_form
+from serving.http.uploads import Form, fingerprint_of, receive_form, receive_json
 from serving.jobs.jobs import INCOMING, JobService, Submission
 from serving.jobs.store import Job
 from serving.jobs.webhooks import check_webhook
@@ -64,6 +65,7 @@ class Intake:
         self.speaker = speaker
         self.defaults = defaults
         self._service = service
+        self._fetching = Fetching(service.config, service.check_space)
 
     def engines(self) -> list[EngineView]:
         """What can draw the mouths here, and what else there is."""
@@ -73,7 +75,7 @@ class Intake:
         """Read a request's form and submit the job. Whatever goes wrong, nothing of it stays on the disk.
 
         Args:
-            request: with a multipart form.
+            request: with a multipart form, or a JSON object.
             owner: whose job it will be.
             key: for idempotency; if the owner has a job by the same request with it already, that one is returned.
 
@@ -84,26 +86,26 @@ class Intake:
         if key is None or await to_thread.run_sync(store.find_key, owner, key) is None:
             length = request.headers.get("content-length", "")
             await to_thread.run_sync(self._service.check_room, owner, int(length) if length.isdecimal() else 0)
-        config = self._service.config
-        check_space = partial(self._service.check_space, owner)
-        with tempfile.TemporaryDirectory(dir=config.data_dir / INCOMING, ignore_cleanup_errors=True) as folder:
-            form = await receive_form(request, Path(folder), FILES, config, check_space)
-            caller = Caller(
-                preferred_language(request.headers.get("accept-language")),
-                f"{request.url.scheme}://{request.url.netloc}",
-                request.state.secret_of,
-            )
-            return await to_thread.run_sync(self._take, form, owner, key, caller)
+        with tempfile.TemporaryDirectory(
+            dir=self._service.config.data_dir / INCOMING, ignore_cleanup_errors=True
+        ) as folder:
+            form = await self._receive(request, Path(folder), owner)
+            idempotency = None
+            if key is not None:
+                idempotency = key, await to_thread.run_sync(fingerprint_of, form)
+                known = await to_thread.run_sync(self._service.known, owner, *idempotency)
+                if known is not None:
+                    return Taken(known, again=True)
+            form = await self._fetching.completed(form, Path(folder), owner)
+            job = await to_thread.run_sync(self.submit, form, owner, _caller(request), idempotency)
+            return Taken(job, again=False)
 
-    def _take(self, form: Form, owner: str, key: str | None, caller: Caller) -> Taken:
-        """Submit the job, unless the same request has made it already."""
-        if key is None:
-            return Taken(self.submit(form, owner, caller), again=False)
-        fingerprint = fingerprint_of(form)
-        known = self._service.known(owner, key, fingerprint)
-        if known is not None:
-            return Taken(known, again=True)
-        return Taken(self.submit(form, owner, caller, (key, fingerprint)), again=False)
+    async def _receive(self, request: Request, folder: Path, owner: str) -> Form:
+        """The form of a request, whose files are in `folder`, or its fields as JSON."""
+        config = self._service.config
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
+            return await receive_json(request, config)
+        return await receive_form(request, folder, FILES, config, partial(self._service.check_space, owner))
 
     def submit(self, form: Form, owner: str, caller: Caller, idempotency: tuple[str, str] | None = None) -> Job:
         """Check a form and submit the job. The files are moved away.
@@ -128,7 +130,7 @@ class Intake:
             raise bad_input(in_api_terms(_without_paths(str(error), form)), error.code) from error
         return self._service.submit(
             Submission(
-                request={"options": asdict(options), **speech},
+                request={"options": asdict(options), "addresses": _addresses(form), **speech},
                 files={FILES[name]: path for name, path in form.files.items()},
                 owner=owner,
                 idempotency_key=idempotency and idempotency[0],
@@ -143,10 +145,10 @@ class Intake:
     def _check(self, fields: JobForm, files: Mapping[str, Path], options: Options) -> None:
         video, audio, mouths = (files.get(name) for name in FILES)
         if video is None:
-            raise InputError("Give a video with a face, or a portrait picture (video_file).")
+            raise InputError("Give a video with a face, or a portrait picture (video_file or video_url).")
         check_offered(options.engine, self.defaults)
         if audio is None and fields.text_input is None:
-            raise InputError("Give a sound file (audio_file), a text (text_input), or both.")
+            raise InputError("Give a sound file (audio_file or audio_url), a text (text_input), or both.")
         if fields.webhook_url is not None:
             check_webhook(fields.webhook_url, self._service.config.webhook_origins)
         self._check_limits(options)
@@ -177,8 +179,22 @@ class Intake:
         return {"text": fields.text_input, "srt": fields.srt, **asked, **found}
 
 
+def _caller(request: Request) -> Caller:
+    return Caller(
+        preferred_language(request.headers.get("accept-language")),
+        f"{request.url.scheme}://{request.url.netloc}",
+        request.state.secret_of,
+    )
+
+
 def _without_paths(sentence: str, form: Form) -> str:
     """Name files as the client does."""
+    addresses = {FIELDS[name][0]: name for name in _addresses(form)}
     for name, path in form.files.items():
-        sentence = sentence.replace(str(path), name)
+        sentence = sentence.replace(str(path), addresses.get(name, name))
     return sentence
+
+
+def _addresses(form: Form) -> dict[str, str]:
+    """The inputs that were given by address."""
+    return {name: url for name in FIELDS if (url := form.fields.get(name))}

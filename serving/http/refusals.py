@@ -30,7 +30,7 @@ _REFUSALS = {
     409: "The job is not in a state for this; or the idempotency key came with another request.",
     410: "The result is deleted.",
     413: "The upload is too large.",
-    415: "This is no multipart form.",
+    415: "This is neither a multipart form nor JSON.",
     416: "The result has no such range.",
     421: "The host name is not the server's.",
     422: "A field or a file cannot be used.",

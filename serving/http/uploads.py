@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from anyio import fail_after, to_thread
 from python_multipart.exceptions import FormParserError
@@ -180,11 +180,44 @@ async def receive_form(
     return parts.form
 
 
+async def receive_json(request: Request, config: ServiceConfig) -> Form:
+    """Read the fields of a form from a JSON object; files come by address then.
+
+    Raises:
+        Problem: 400 no JSON object, 408 too slow, 413 too large, 422 a value that is no text, number or truth.
+    """
+    limit, body = _FORM_BYTES + 12 * config.max_text, bytearray()  # a character takes up to 12 bytes as \ud83d\ude00
+    async for piece in _pieces(request, config):
+        body += piece
+        if len(body) > limit:
+            raise Problem(413, "too-large", f"The request is larger than {limit // 1000} kB; send files by address.")
+    try:
+        told = json.loads(body)
+        json.dumps(told, ensure_ascii=False).encode()  # halves of characters, which JSON can hold, are no text
+    except (ValueError, RecursionError) as error:
+        raise Problem(400, "broken-form", "The body cannot be read as JSON.") from error
+    if not isinstance(told, dict):
+        raise Problem(400, "broken-form", "The body is to be a JSON object, with the fields of the form.")
+    return Form({name: _as_text(name, value) for name, value in told.items() if value is not None})
+
+
+def _as_text(name: str, value: Any) -> str:
+    """A value of JSON as a form would hold it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float):
+        return repr(value)
+    raise bad_input(f"The field {name[:50]!r} takes a text, a number, or true or false.")
+
+
 def _boundary(request: Request) -> bytes:
     """What parts the parts of a form."""
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
-        raise Problem(415, "no-form", "Send the files as multipart/form-data.")
+        detail = "Send the files as multipart/form-data, or their addresses as application/json."
+        raise Problem(415, "no-form", detail)
     return options[b"boundary"]
 
 

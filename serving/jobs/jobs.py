@@ -52,8 +52,9 @@ class Submission:
     """What a client wants.
 
     Attributes:
-        request: what to do: {"options": {...}, "text": str | None, "lang": ..., "voice": ..., "speed": ...,
-            "expected": ..., "srt": subtitles are wanted; "language" and "notes": what was found about it}.
+        request: what to do: {"options": {...}, "addresses": {field: where an input came from}, "text": str | None,
+            "lang": ..., "voice": ..., "speed": ..., "expected": ..., "srt": subtitles are wanted; "language" and
+            "notes": what was found about it}.
         files: name within the job -> local file, which is moved away.
         owner: name of the API key.
         idempotency_key: the same one gives the same job, until that is cancelled, deleted or expired.

@@ -148,7 +148,7 @@ def _summary(row: dict[str, Any]) -> SummaryView:
 
 def _request(job: Job) -> dict[str, Any]:
     """The fields that made the job, as `serving/http/forms.py` calls them."""
-    told = dict(job.request.get("options", {}))
+    told = job.request.get("options", {}) | job.request.get("addresses", {})
     if (text := job.request.get("text")) is not None:
         told |= {"text_input": text} | {name: job.request.get(name) for name in ("lang", "voice", "speed", "srt")}
     return told | ({"webhook_url": job.webhook} if job.webhook else {})

@@ -14,18 +14,15 @@ import http.client
 import logging
 import os
 import random
-import socket
-import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Collection, Sequence
 from urllib.parse import urlsplit
 
 from serving.jobs.jobs import JobService
 from serving.jobs.outbox import Delivery
-from serving.outgoing import TIMEOUT_S, is_listed, open_socket, origin_of
+from serving.outgoing import HEADERS, connected, is_listed, origin_of
 from serving.problems import Problem
 from utils.helpers import InputError
 
@@ -144,7 +141,6 @@ class Webhooks:
         self._service = service
         self._outbox = service.store.outbox
         self._origins = service.config.webhook_origins
-        self._tls = ssl.create_default_context()
         self._lines: Counter[str] = Counter()  # receiver -> lines in use
         self._counting = threading.Lock()
 
@@ -199,44 +195,16 @@ class Webhooks:
     def _post(self, delivery: Delivery) -> tuple[int, float]:
         """Send; returns the status, and after how many seconds the receiver wants it again. Neither redirects nor
         proxies are followed."""
-        parts, body, now = urlsplit(delivery.url), delivery.body.encode(), int(time.time())
-        is_safe = parts.scheme == "https"
-        port = parts.port or (443 if is_safe else 80)
-        headers = {
-            "Host": parts.netloc,
-            "User-Agent": "lip-sync",
+        body, now = delivery.body.encode(), int(time.time())
+        headers = HEADERS | {
+            "Host": urlsplit(delivery.url).netloc,
             "Content-Type": "application/json",
             "webhook-id": delivery.id,
             "webhook-timestamp": str(now),
             "webhook-signature": signatures(secrets_of(delivery.secret_of), delivery.id, now, body),
         }
-        sock = open_socket(parts.hostname, port, self._service.config.webhook_to_private)
-        with closing(sock), _cut_off(sock):
-            connection = http.client.HTTPConnection(parts.hostname, port, timeout=TIMEOUT_S)
-            connection.sock = self._tls.wrap_socket(sock, server_hostname=parts.hostname) if is_safe else sock
-            with closing(connection):
-                target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-                connection.request("POST", target, body, headers)
-                answer = connection.getresponse()
-                asked = answer.headers.get("Retry-After", "")
-                return answer.status, float(asked) if asked.isdecimal() else 0.0
-
-
-@contextmanager
-def _cut_off(sock: socket.socket) -> Iterator[None]:
-    """Within this block a connection that takes too long is cut off. Time limits of sockets are about single answers,
-    and a receiver may answer byte by byte."""
-    twin = sock.dup()  # TLS takes the socket itself over
-
-    def cut() -> None:
-        with suppress(OSError):  # it has ended just now
-            twin.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(_LONGEST_S, cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        twin.close()
+        with connected(delivery.url, self._service.config.webhook_to_private, _LONGEST_S) as (connection, target):
+            connection.request("POST", target, body, headers)
+            answer = connection.getresponse()
+            asked = answer.headers.get("Retry-After", "")
+            return answer.status, float(asked) if asked.isdecimal() else 0.0
