@@ -90,7 +90,8 @@ class Planner:
         known = {0: "no face is seen", 1: "one face is seen"}.get(most, f"at most {most} faces are seen at once")
         raise InputError(
             f"There is no face with --face index:{index}: {known} in {self.info.path}. The leftmost is index:0; "
-            "--list-faces shows all."
+            "--list-faces shows all.",
+            "no-such-face",
         )
 
     def plan(

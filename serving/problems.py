@@ -16,10 +16,10 @@ RETRY_S = 30
 _TITLES = {413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}
 """As RFC 9110 names them; Python calls these so since 3.13 only."""
 _API_WORDS = (
-    (r"; --list-faces shows which faces there are", "; give another point, or another time"),
+    (r"; --list-faces shows (?:all|which faces there are)", "; give another one"),
     (r"; (?:get it with|put the file there|accept it once with)\b.*", "; whoever runs this server can add it."),
     (r"--list-(voices|engines)", r"GET /v1/\1"),
-    (r"--(video|audio)\b", r"\1_file"),
+    (r"--(video|audio|sprites)\b", r"\1_file"),
     (r"--sprites\b", "engine sprites"),
     (r"--text(?: or --text-file)?\b", "text_input"),
     (r"--text-file\b", "text_input"),

@@ -22,7 +22,7 @@ from serving.outgoing import HEADERS, ascii_url, connected, is_listed
 from serving.problems import Problem, bad_input, busy, too_large
 from utils.config import ServiceConfig
 
-FIELDS = {"video_url": ("video_file", "video"), "audio_url": ("audio_file", "audio")}
+FIELDS = {f"{name}_url": (f"{name}_file", name) for name in ("video", "audio", "sprites")}
 """Field with an address -> the field that takes the file itself, and the name of the file on disk."""
 ANY = "*"
 

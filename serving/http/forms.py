@@ -78,6 +78,9 @@ class JobForm(create_model("OptionFields", **_option_fields())):
     audio_url: str | None = Field(
         None, max_length=2000, description="address of the sound, instead of audio_file, if allowed"
     )
+    sprites_url: str | None = Field(
+        None, max_length=2000, description="address of drawn mouths, instead of sprites_file, if allowed"
+    )
     text_input: str | None = Field(
         None, description="text to speak; with audio_file: what that sound says", examples=["Good morning!"]
     )
