@@ -130,13 +130,17 @@ def test_leases_that_ran_out_during_an_outage_may_be_renewed_after_it(
     fault = service.store.faults[0]
 
     def away(*_: object, **__: object) -> None:
-        raise fault("no connection")
+        raise fault("no connection, or no room on the disk")
 
     with monkeypatch.context() as patched:
-        patched.setattr(service.store, "find", away)
+        patched.setattr(service.store, "beat", away)
         with pytest.raises(fault):
-            service.maintain()
-    clock.now += 10 * service.config.lease_s
+            service.beat("a", True)
+        clock.now += 10 * service.config.lease_s
+        service.maintain()  # reading may still work
+        assert state(service, job.id) == RUNNING
+    service.beat("a", True)
+    clock.now += service.config.lease_s - 1
     service.maintain()
     assert state(service, job.id) == RUNNING
     service.renew(taken)

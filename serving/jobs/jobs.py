@@ -100,7 +100,7 @@ class JobService:
         self.files = files
         self._queue = queue
         self._clock = clock
-        self._is_blind = False  # the rows could not be reached the last time
+        self._is_blind = False  # nothing could be noted the last time
         self._lenient_until = 0.0  # no lease counts as run out before this time
         self._submitting = threading.Lock()
         self._served: dict[str, float] = {}  # owner -> when this process last took one of its jobs
@@ -384,18 +384,22 @@ class JobService:
 
     # ---- housekeeping, by every worker ----
 
-    def maintain(self) -> None:
-        """Queue the jobs of dead workers again, and wake workers for jobs whose message was lost."""
+    def beat(self, worker: str, ready: bool) -> None:
+        """Show that a worker lives. Where that cannot be noted, nor can leases be renewed: none counts as run out until
+        it can again, and there was time to renew them."""
         try:
-            running = self.store.find((RUNNING,))
+            self.store.beat(worker, ready)
         except self.store.faults:
             self._is_blind = True
             raise
+        if self._is_blind:
+            self._is_blind, self._lenient_until = False, self._clock() + self.config.lease_s
+
+    def maintain(self) -> None:
+        """Queue the jobs of dead workers again, and wake workers for jobs whose message was lost."""
         now = self._clock()
-        if self._is_blind:  # nobody could renew a lease meanwhile
-            self._is_blind, self._lenient_until = False, now + self.config.lease_s
-        for job in running:
-            if job.lease < now and now >= self._lenient_until:
+        for job in self.store.find((RUNNING,)):
+            if job.lease < now and now >= self._lenient_until and not self._is_blind:
                 _LOG.warning("worker lost", extra={"job": job.id, "attempt": job.attempt})
                 self.release(job, count=True)
         if self.store.count(QUEUED) and self._queue.is_empty():

@@ -127,15 +127,15 @@ class Worker:
 
     def beat(self) -> None:
         """Show that this worker lives, and keep the job that it runs."""
-        ready, now = self.is_ready, time.monotonic()
-        if ready:
+        ready, now, job = self.is_ready, time.monotonic(), self._job
+        if ready or job is not None:
             self._was_ready = now
-        if (job := self._job) is not None:
-            self.service.renew(job)
-        elif now - self._was_ready > _UNREADY_S:
+        if now - self._was_ready > _UNREADY_S:
             _LOG.error("no networks for %g s: this worker is no use", now - self._was_ready)
             return
-        self.service.store.beat(self.name, ready)
+        self.service.beat(self.name, ready)
+        if job is not None:
+            self.service.renew(job)
 
     def work(self) -> None:
         """Run queued jobs until there are none."""
