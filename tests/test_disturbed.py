@@ -140,15 +140,19 @@ def test_every_job_ends_once_when_its_runner_is_killed_stopped_and_starved(
         assert [digest(server, job_id) for job_id in done] == [expected[jobs[job_id]] for job_id in done]
         logged = finished_jobs([server.log])
         assert sorted(logged) == sorted([*done, *undisturbed])  # each once
-        check_order(server, disk, [*done, *undisturbed])
+        failed = [job_id for job_id, job in found.items() if job["state"] == "failed"]
+        check_order(server, disk, [*done, *undisturbed], [*failed, starved["id"]])
 
 
-def check_order(server: Server, disk: Path, done: list[str]) -> None:
-    """Nothing is left but one result of each job that is done, and the service is as good as new."""
+def check_order(server: Server, disk: Path, done: list[str], failed: list[str]) -> None:
+    """Nothing is left but one result of each job that is done, and what is needed to try the others again; the service
+    is as good as new."""
     wait_for(lambda: is_ready(server), "a service that is ready", PATIENCE_S)
     assert len(server.runner_pids()) == 1
     wait_for(lambda: not any((disk / "work").iterdir()), "an empty work folder", 60)
-    left = [path.relative_to(disk / "jobs").parts[0] for path in (disk / "jobs").rglob("*") if path.is_file()]
-    assert sorted(left) == sorted(done)
+    left = [path.relative_to(disk / "jobs").parts for path in (disk / "jobs").rglob("*") if path.is_file()]
+    assert sorted(folder for folder, name in left if name.startswith("result-")) == sorted(done)
+    again = [(folder, name) for folder, name in left if not name.startswith("result-")]
+    assert sorted(again) == sorted((job_id, name) for job_id in failed for name in ("audio", "video"))
     assert httpx.get(f"{server.url}/v1/jobs", params={"state": "running"}, timeout=60).json()["jobs"] == []
     assert list((disk / "incoming").iterdir()) == []
