@@ -5,6 +5,7 @@ What draws here is a function without networks; all else of the runner is real.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -51,6 +52,8 @@ def run(job, line):
             time.sleep(0.02)
     elif what == "dies":
         os._exit(3)
+    elif what == "breaks":
+        raise RuntimeError("the secret recipe")
     elif what == "children":
         children = [subprocess.Popen(["sleep", "600"]).pid, os.fork()]
         if children[1] == 0:
@@ -114,6 +117,16 @@ def test_one_that_works_serves_job_after_job() -> None:
         for _ in range(2):
             assert job(held, "frames") == {"event": "done", "summary": {"frames": 3, "seconds": 1.0}}
         assert start(held) == pid
+
+
+def test_what_breaks_is_logged_as_json_and_not_told(capfd: pytest.CaptureFixture[str]) -> None:
+    with runner() as held:
+        start(held)
+        files = {"video": None, "audio": None, "output": f"/x/{'0' * 32}-1/output.mp4"}
+        assert job(held, "breaks", **files)["sentence"] == "unexpected error: RuntimeError"
+    (line,) = (line for line in capfd.readouterr().err.splitlines() if "job broke" in line)
+    entry = json.loads(line)
+    assert entry["job"] == "0" * 32 and "the secret recipe" in entry["trace"]
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "is stopped"])

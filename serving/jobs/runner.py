@@ -37,6 +37,7 @@ try:
 except ModuleNotFoundError:  # Windows
     resource = None  # type: ignore[assignment]
 
+from serving.logs import log_as_json
 from serving.problems import Problem, in_api_terms
 from utils.disk import is_disk_full
 from utils.helpers import InputError
@@ -141,6 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--engine-weights", type=Path)
     arguments = parser.parse_args(argv)
     _belong_to_worker()
+    log_as_json(logging.getLogger(), os.environ.get("LIPSYNC_LOG_LEVEL", "INFO"))
     line = _Line()
     try:
         run = _loaded(arguments)
@@ -206,7 +208,7 @@ def _serve(line: _Line, job: dict[str, Any], run: Any) -> None:
     except Problem as error:
         line.tell("refused", sentence=_for_the_client(str(error), job), code=error.name)
     except Exception as error:  # noqa: BLE001 - the job fails, the runner serves the next one
-        _LOG.exception("job broke")
+        _LOG.exception("job broke", extra={"job": Path(job["output"]).parent.name.partition("-")[0]})
         sentence, code = f"unexpected error: {type(error).__name__}", "internal"
         if is_disk_full(error):
             sentence, code = "The disk of the server is full; try again later.", "disk-full"
