@@ -152,3 +152,22 @@ def test_a_stopped_list_goes_on(folder: Path, tiny_weights: Path) -> None:
     footage.make_sound(folder / "long.wav", 0.4)
     done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True)
     assert "1 done, 1 finished before, 0 failed" in done.stdout
+
+
+def test_a_list_replaces_only_what_it_has_made(
+    folder: Path, tiny_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny_config(folder, tiny_weights)
+    rows = "video,audio,output\nportrait.png,speech.wav,a.mp4\n"
+    (folder / "a.mp4").write_text("somebody's")
+    assert batch(table(folder, rows), config) == 2
+    err = capsys.readouterr().err
+    assert "Line 2" in err and "a.mp4 exists" in err and "--overwrite" in err and err.count("\n") == 1
+    assert (folder / "a.mp4").read_text() == "somebody's"
+
+    assert batch(table(folder, rows), config, "--overwrite") == 0
+    assert batch(table(folder, rows), config, "--crf=30") == 0, "its own results are made anew"
+    assert "1 done" in capsys.readouterr().out
+    (folder / "a.mp4").write_text("edited since")
+    assert batch(table(folder, rows), config, "--crf=31") == 2
+    assert (folder / "a.mp4").read_text() == "edited since"

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from utils.abandoned import held, sweep
 from utils.stopping import removed_at_the_end
 
 if TYPE_CHECKING:
     import torch
 
 
+_TEMPORARY_FILE = re.compile(r"\.tmp-[0-9a-f]{32}(\..*)?")
+_TEMPORARY_FOLDER = re.compile(r"lipsync-[0-9a-f]{32}")
 _NO_TEMPORARY = "Cannot make a temporary folder ({}); set TMPDIR to a folder with some space."
 
 
@@ -44,7 +47,7 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `target` that becomes `target` only if the block succeeds.
 
     The temporary name starts with a dot and keeps the suffix of the target, because libraries choose
-    the file format by it. Missing parent folders are made.
+    the file format by it. Missing parent folders are made; what a killed run has left there is removed.
 
     Args:
         target: the final path of a file.
@@ -60,7 +63,9 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
         raise InputError(f"Cannot write {target}: it is a folder; give the name of a file.")
     with removed_at_the_end(target.with_name(f".tmp-{uuid.uuid4().hex}{target.suffix}")) as temporary:
         _make_empty(temporary)
-        yield temporary
+        sweep(temporary.parent, _TEMPORARY_FILE)
+        with held(temporary):
+            yield temporary
         # Until it is complete only the owner may read it; results should follow the user's umask.
         mask = os.umask(0)
         os.umask(mask)
@@ -84,7 +89,9 @@ def temporary_folder() -> Iterator[Path]:
             folder.mkdir(mode=0o700)
         except OSError as error:
             raise InputError(_NO_TEMPORARY.format(error.strerror)) from error
-        yield folder
+        sweep(place, _TEMPORARY_FOLDER)
+        with held(folder):
+            yield folder
 
 
 def _make_empty(path: Path) -> None:

@@ -16,6 +16,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +33,7 @@ Job = VideoJob | TrackJob
 PATH_COLUMNS = ("video", "audio", "text_file", "output", "track", "onto", "sprites")
 """Columns with names of files; relative ones count from the folder of the list."""
 
+_BEGUN = "begun"
 _SEPARATORS = ",;\t"
 _YES, _NO = ("1", "yes", "true", "x"), ("0", "no", "false")
 
@@ -165,6 +167,8 @@ class Finished:
     def __init__(self, table: Path, forget: bool = False):
         self._path = table.with_name(f".{table.name}.done.json")
         self._known: dict[str, list[str]] = {}
+        self._before: list[str] | None = None
+        self._replaces = forget
         if forget:
             return
         try:
@@ -175,9 +179,39 @@ class Finished:
     def __contains__(self, job: Job) -> bool:
         return job.output.is_file() and self._known.get(str(job.output.resolve())) == _fingerprints(job)
 
+    def check(self, jobs: Sequence[tuple[Row, Job]]) -> None:
+        """Refuse rows whose output is a file that was not made from this list, or was changed since.
+
+        Raises:
+            InputError: names the line.
+        """
+        for row, job in () if self._replaces else jobs:
+            known = self._known.get(str(job.output.resolve()))
+            ours = known is not None and known[-1] in (_BEGUN, repr(_state(job.output)))
+            there = next((path for path in (job.output, job.subtitles) if path is not None and path.exists()), None)
+            if there is not None and not ours and (job.output.exists() or known is None):
+                raise InputError(
+                    f"Line {row.line}: the file {there} exists and was not made from this list as it is; give another "
+                    "output, or --overwrite to replace such files."
+                )
+
+    def begin(self, job: Job) -> None:
+        """Remember that the output of a job will be ours, also if we are killed before it is noted as finished."""
+        self._before = self._known.get(str(job.output.resolve()))
+        self._save(job, [_BEGUN])
+
+    def failed(self, job: Job) -> None:
+        """Take back `begin`: what is there now was there before."""
+        self._save(job, self._before)
+
     def add(self, job: Job) -> None:
         """Remember a job that has just been finished."""
-        self._known[str(job.output.resolve())] = _fingerprints(job)
+        self._save(job, _fingerprints(job))
+
+    def _save(self, job: Job, said: list[str] | None) -> None:
+        self._known.pop(str(job.output.resolve()), None)
+        if said is not None:
+            self._known[str(job.output.resolve())] = said
         with atomic_path(self._path) as temporary:
             temporary.write_text(json.dumps(self._known, indent=1), encoding="utf-8")
 
@@ -240,14 +274,18 @@ def _attempt(
 ) -> tuple[Mapping[str, object], str | None]:
     """Make one video or track; what it tells, and a sentence about what went wrong, or None."""
     try:
+        finished.begin(job)
         told = make(job)
         finished.add(job)
     except InputError as error:
+        finished.failed(job)
         return {}, str(error)
     except Exception as error:  # noqa: BLE001 - the other rows can still be made
         if stop_requested():  # libraries turn it into errors of their own
             raise Stopped from error
         if debug:
             traceback.print_exc()
+        with suppress(OSError):  # the disk may be full
+            finished.failed(job)
         return {}, FULL if is_disk_full(error) else f"unexpected error: {type(error).__name__}: {error}"
     return told, None

@@ -376,6 +376,8 @@ def _run_batch(parser: argparse.ArgumentParser, arguments: argparse.Namespace, a
             raise InputError(f"{table}, line {row.line}: {error}") from error
         jobs.append((row, job))
     check_files(jobs)
+    finished = Finished(table, forget=arguments.overwrite)
+    finished.check(jobs)
     maker = _maker(arguments, config)
 
     def make(job: VideoJob | TrackJob) -> Mapping[str, object]:
@@ -388,7 +390,6 @@ def _run_batch(parser: argparse.ArgumentParser, arguments: argparse.Namespace, a
         print(describe(summary), flush=True)
         return {"frames": summary.frames, "generated": summary.generated, "notes": summary.notes}
 
-    finished = Finished(table, forget=arguments.overwrite)
     return run_batch(jobs, finished, make, Results(table), arguments.debug)
 
 
