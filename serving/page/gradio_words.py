@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+_HERE = Path(__file__).resolve().parent
 _EXACT = {
     # the page
     "Lip Sync": "口型同步",
@@ -136,7 +137,7 @@ _PATTERNS = (
 
 
 def head() -> str:
-    """The script for the head of the page; it does nothing where the page is not in Chinese but choose the language."""
+    """For the head of the page: the script, which outside of Chinese only chooses the language, and the outer style."""
     words = json.dumps({"exact": _EXACT, "patterns": _PATTERNS}, ensure_ascii=False).replace("</", "<\\/")
-    script = (Path(__file__).resolve().parent / "page.js").read_text(encoding="utf-8")
-    return f"<script>{script.replace('WORDS', words, 1)}</script>"
+    script, style = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.js", "outer.css"))
+    return f"<script>{script.replace('WORDS', words, 1)}</script><style>{style}</style>"

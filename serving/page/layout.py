@@ -20,8 +20,16 @@ _SWEEP_S = 3600  # between two looks of Gradio for uploads that are too old
 _HIDDEN = "private"  # no call for programs
 _HEIGHT = 300
 PORTRAIT, SPEECH = ROOT / "examples" / "portrait.png", ROOT / "examples" / "speech.wav"
-# The result, and the form, may be beyond the edge of the screen.
-_SHOW = "() => setTimeout(() => document.getElementById('{}')?.scrollIntoView({{behavior: 'smooth'}}), 300)"
+# The result, and the form, may be beyond the edge of the screen, and not there yet.
+_SHOW = """() => {{
+  let tries = 40
+  const show = () => {{
+    const part = document.getElementById('{}')
+    if (part?.offsetParent) part.scrollIntoView({{behavior: 'smooth'}})
+    else if (tries--) setTimeout(show, 250)
+  }}
+  setTimeout(show, 250)
+}}"""
 
 
 class _Translated:
@@ -166,8 +174,8 @@ def _what(words: _Translated, page: Page, form: _Form) -> None:
                 elem_classes="chips",
             )
             with gr.Row():
-                lang = gr.Dropdown([("auto", "auto")], value="auto", label=words("language"), min_width=120)
-                voice = gr.Dropdown([("", "")], value="", label=words("voice"), min_width=120, elem_id="voice")
+                lang = gr.Dropdown([("auto", "auto")], value="auto", label=words("language"), min_width=180)
+                voice = gr.Dropdown([("", "")], value="", label=words("voice"), min_width=180, elem_id="voice")
             speed = gr.Slider(0.5, 2.0, value=1.0, step=0.05, label=words("speed"), buttons=[])
     examples.click(lambda sample: sample[0], examples, text, api_visibility=_HIDDEN)
     lang.input(page.voices, lang, voice, api_visibility=_HIDDEN)
