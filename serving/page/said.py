@@ -45,6 +45,7 @@ _CHINESE = (
     (r"No face can be used in the picture \(the frame is (.+?)\).*",
      "这张图里没有能用的人脸（{0}）。请给一张正面、够大、没有遮挡的脸，或者选另一张脸。"),
     (r"There is no face at the point .*", "那个位置没有人脸，请在图上选一张脸。"),
+    (r"There is no face with .*", "没有这张脸，请从列表里选一张。"),
     (r"The face '(.+)' is not known.*", "没有“{0}”这样的人脸，请从列表里选。"),
     # texts and voices
     (r"The text holds nothing that can be spoken.*", "文字里没有可以说的内容，请至少写一个词。"),
@@ -59,6 +60,7 @@ _CHINESE = (
     (r"The natural voices are damaged.*", "自然嗓音的文件损坏，请管理员重新安装。"),
     (r"espeak-ng .*", "这台服务器的语音程序无法使用，请管理员重新安装 espeakng-loader。"),
     (r"The voice engine '(.+?)' .*", "嗓音引擎“{0}”无法使用，请管理员检查配置。"),
+    (r"Subtitles \(srt\) need the words.*", "字幕需要文字，请给出声音里说的文字。"),
     (r"The sound \((\S+) s\) is too short for its text.*", "声音（{0} 秒）比文字短太多，请给声音里真正说的文字。"),
     (r"The subtitles \(\.(\w+)\) hold nothing.*", "字幕（{0}）里没有可以朗读的文字，请至少给一行。"),
     (r"The text looks like subtitles \(\.(\w+)\) .*", "这段文字像字幕（{0}），却无法读取，请检查格式。"),
