@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -60,6 +60,7 @@ class UsableFace:
         min_confidence: 0..1, confidence below which a frame is left as it is.
         at_once: no frame waits for later ones, so that doubts of a frame or two are not smoothed away.
         cover: chance 0..1 that the mouth in a mouth window (uint8 RGB (160, 160, 3)) is covered; None: not looked at.
+        uncovered: shots in which that is not looked at either.
     """
 
     min_face_px: float = 48.0
@@ -71,6 +72,7 @@ class UsableFace:
     min_confidence: float = 0.5
     cover: Callable[[np.ndarray], float] | None = None
     at_once: bool = False
+    uncovered: frozenset[int] = frozenset()
 
 
 def in_words(counts: Mapping[str, int], separator: str = ", ") -> str:
@@ -97,7 +99,8 @@ def _with_hysteresis(faces: Iterable[FaceFrame], usable: UsableFace) -> Iterator
     judge = _Judge(usable)
     for face in faces:
         if face.shot != shot:
-            shot, doubted, judge = face.shot, False, _Judge(usable)
+            shot, doubted = face.shot, False
+            judge = _Judge(replace(usable, cover=None) if shot in usable.uncovered else usable)
         reason, confidence = judge(face)
         limit = usable.min_confidence + (_AGAIN * (1 - usable.min_confidence) if doubted else 0.0)
         if reason in _SOFT and confidence >= limit:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -110,11 +110,12 @@ class CoverDoubted(Exception):
 
     Attributes:
         covered, frames: how many frames of how many.
+        shots: the scenes that this is about; empty: all of the video.
     """
 
-    def __init__(self, covered: int, frames: int):
+    def __init__(self, covered: int, frames: int, shots: frozenset[int] = frozenset()):
         super().__init__(f"{covered} of {frames} frames count as covered")
-        self.covered, self.frames = covered, frames
+        self.covered, self.frames, self.shots = covered, frames, shots
 
 
 class Job:
@@ -204,7 +205,7 @@ class Job:
         self, stages: Stages, audio: Path, output: Path, counts: Counter[str | None], tick: Callable[[], None]
     ) -> float:
         """Write all results, count them by reason, and call `tick` after each; returns the seconds of work."""
-        seconds = 0.0
+        seconds, by_shot = 0.0, defaultdict(Counter)
         target = self._writer(audio, output)
         seen = target.info if isinstance(target, LayerWriter) else self._info
         early = PreviewWriter(self._preview, seen, audio, SYNTHETIC_MARK, self._backdrop)
@@ -218,12 +219,20 @@ class Job:
                 early.write(mouth.frame, writer.write(mouth.frame, patch))
                 seconds += time.perf_counter() - begun
                 counts[mouth.reason] += 1
+                by_shot[mouth.shot][mouth.reason] += 1
                 tick()
-            if self._seeing.doubts(counts):
-                raise CoverDoubted(counts[COVERED], counts.total())
+            self._check_cover(counts, by_shot)
             if None not in counts:
                 raise _nothing_drawn(counts)
         return seconds
+
+    def _check_cover(self, counts: Counter[str | None], by_shot: dict[int, Counter[str | None]]) -> None:
+        """Raise CoverDoubted where all of the video or all of a scene counts as covered."""
+        if self._seeing.doubts(counts):
+            raise CoverDoubted(counts[COVERED], counts.total())
+        shots = self._seeing.doubted_shots(by_shot)
+        if shots:
+            raise CoverDoubted(sum(by_shot[shot][COVERED] for shot in shots), counts.total(), shots)
 
     def _hear(self, said: Utterance) -> tuple[Any, float]:
         """What the engine hears, and the length of the speech in seconds."""

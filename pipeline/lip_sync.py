@@ -243,7 +243,10 @@ class LipSyncPipeline:
                 summary = job.run(video, said, output, progress, started)
                 return replace(summary, adaptation=report, notes=(*summary.notes, *notes))
             except CoverDoubted as doubt:
-                seeing, told = seeing.doubted(doubt.covered, doubt.frames)
+                if doubt.shots:
+                    seeing, told = seeing.doubted_in(doubt.shots, doubt.covered)
+                else:
+                    seeing, told = seeing.doubted(doubt.covered, doubt.frames)
             except NoFace as fault:
                 seeing, told = finder.with_other_eyes(probe_video(video, limits, size), seeing, fault)
             notes.append(told)

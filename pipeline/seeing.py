@@ -23,6 +23,7 @@ from utils.helpers import InputError
 from video_processor import MediaLimits, Size, VideoInfo, VideoReader, moved
 
 _ALL_COVERED = 0.8  # share of a video's good faces that may count as covered before that is not believed
+_LONG_SHOT = 25  # covered frames of a scene from which its share is a measure
 _TRUSTED_FROM = 0.6  # --min-confidence from which it is believed all the same
 
 
@@ -59,6 +60,7 @@ class Seeing:
         size: in which the pictures of the video are looked at.
         anchor: a marked place, where that is all that is known of the face.
         lays_mouths: the engine is one that needs no more, see `engines.base.Facts`.
+        uncovered: scenes in which nobody looks at what covers mouths.
     """
 
     detector: FaceDetector
@@ -72,6 +74,7 @@ class Seeing:
     size: Size | None = None
     anchor: Anchor | None = None
     lays_mouths: bool = False
+    uncovered: frozenset[int] = frozenset()
 
     def at_size_of(self, info: VideoInfo, size: Size) -> Seeing:
         """The same for a video that was probed in this size: a point or a box was told in px of the file."""
@@ -110,6 +113,7 @@ class Seeing:
             faces.max_cover,
             self.min_confidence,
             self.cover,
+            uncovered=self.uncovered,
         )
 
     def doubts(self, counts: Mapping[str | None, int]) -> bool:
@@ -124,6 +128,27 @@ class Seeing:
         if self.cover is None or self.min_confidence >= _TRUSTED_FROM:
             return False
         return counts.get(COVERED, 0) > _ALL_COVERED * (counts.get(COVERED, 0) + counts.get(None, 0))
+
+    def doubted_shots(self, counts: Mapping[int, Mapping[str | None, int]]) -> frozenset[int]:
+        """The scenes of which the same holds, and that are long enough to tell.
+
+        Args:
+            counts: of each scene, frames by reason; None: good ones.
+        """
+        return frozenset(
+            shot
+            for shot, found in counts.items()
+            if shot not in self.uncovered and found.get(COVERED, 0) >= _LONG_SHOT and self.doubts(found)
+        )
+
+    def doubted_in(self, shots: frozenset[int], covered: int) -> tuple[Seeing, str]:
+        """The same without a look at what covers mouths in these scenes, and a sentence that says so."""
+        where = "one scene" if len(shots) == 1 else f"{len(shots)} scenes"
+        said = (
+            f"The mouth seems covered throughout {where} ({covered} frames). That may well be wrong of all of a scene: "
+            f"they got a new mouth all the same; if it is right, --min-confidence {_TRUSTED_FROM:g} leaves them alone."
+        )
+        return replace(self, uncovered=self.uncovered | shots), said
 
     def doubted(self, covered: int, frames: int) -> tuple[Seeing, str]:
         """The same without a look at what covers mouths, and a sentence that says so."""

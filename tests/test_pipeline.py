@@ -188,6 +188,34 @@ def test_a_video_that_seems_covered_throughout_is_drawn_and_the_doubt_is_said(
     assert summary.passed_through == {"covered": 10} and not any("covered" in note for note in summary.notes)
 
 
+def test_a_scene_that_seems_covered_throughout_is_drawn_and_another_covered_for_a_while_is_not(
+    lip_sync: LipSyncPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two scenes of 30 frames, the second mirrored and dark: all of it seems covered, and 10 frames of the first."""
+    images = [footage.face_frame(index / 25) for index in range(30)]
+    video = tmp_path / "video.mkv"
+    with av.open(str(video), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "12"})
+        stream.width, stream.height, stream.pix_fmt = 320, 320, "yuv420p"
+        for image in [*images, *((image[:, ::-1] * 0.4).astype(np.uint8) for image in images)]:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image))))
+        container.mux(stream.encode(None))
+    looks = itertools.count()
+
+    def cover(window: np.ndarray) -> float:
+        bright = float(window.mean()) > 70
+        return float(not bright or next(looks) % 30 >= 20)
+
+    monkeypatch.setattr(lip_sync, "_cover", cover)
+    audio = footage.make_sound(tmp_path / "speech.wav", 2.4)
+    summary = lip_sync.run(video, audio, tmp_path / "out.mp4", FAST)
+
+    assert summary.passed_through == {"covered": 10} and summary.generated == 50
+    assert any("throughout one scene (30 frames)" in note for note in summary.notes)
+    summary = lip_sync.run(video, audio, tmp_path / "out.mp4", replace(FAST, min_confidence=0.6))
+    assert summary.passed_through == {"covered": 40}
+
+
 def test_a_portrait_that_seems_covered_is_drawn_and_the_doubt_is_said(
     lip_sync: LipSyncPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, example_portrait: Path
 ) -> None:
