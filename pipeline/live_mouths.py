@@ -21,7 +21,10 @@ from pipeline.live_sound import Sound
 TAIL_S = 0.3
 """For so long the mouth is drawn after the end of a sound, until it rests."""
 
-_FIRST, _GROWING = 4, 4  # frames of the first block, and by how many each is longer than the one before
+SHORT_BLOCK = 4
+"""Frames that are drawn at once where it is urgent: at the beginning, and when drawing is late."""
+
+_GROWING = 4  # by so many frames each block is longer than the one before
 _CONTEXT = 4  # frames before a block that are drawn along, so that the picture does not jump
 _KEPT = 50  # drawn mouths that are kept, at most, behind the one that is shown
 
@@ -43,7 +46,7 @@ class Mouths:
         self._engine, self._host, self._person, self._style, self._ahead_s = engine, host, person, style, ahead_s
         self._fps = float(host.fps)
         self._most = max(1, engine.facts.window - _CONTEXT)
-        self._size = min(_FIRST, self._most)
+        self._size = min(SHORT_BLOCK, self._most)
         self._paint: Callable[[list[MouthFrame]], np.ndarray] | None = None
         self._recent: list[MouthFrame] = []
         self._pictures: dict[int, np.ndarray] = {}
@@ -97,7 +100,7 @@ class Mouths:
 
     def skip_to(self, number: int) -> None:
         """Leave out what is late: the next frame drawn is this one."""
-        self.next = max(self.next, number)
+        self.next, self._size = max(self.next, number), min(SHORT_BLOCK, self._most)
 
     def at(self, number: int) -> tuple[np.ndarray | None, bool]:
         """The mouth of a frame, uint8 RGB (H, W, 3), and whether it is in time; None: nothing has been drawn yet.
@@ -120,5 +123,5 @@ class Mouths:
 
     def _block(self) -> int:
         if self.frames is None:
-            return min(self._size, _FIRST)
+            return min(self._size, SHORT_BLOCK)
         return max(1, min(self._size, self.frames - self.next))

@@ -19,7 +19,7 @@ import numpy as np
 from av.video.reformatter import ColorRange
 
 from pipeline.host import Host
-from pipeline.live_mouths import Mouths
+from pipeline.live_mouths import SHORT_BLOCK, Mouths
 from pipeline.live_sound import PLAYED_RATE, Streamed
 from utils.planes import blend, copy_frame
 from video_processor import LiveEncoder, Packet
@@ -213,8 +213,8 @@ class Session:
                 begun = place == 0 and self._begun_at is not None
                 if begun:
                     shown, offset = self._shown_at, self._begun_at - self._number
-                    if -offset > mouths.next:
-                        mouths.skip_to(-offset + 1)
+                    if -offset > mouths.next:  # late: go on where a short block will be in time
+                        mouths.skip_to(-offset + 1 + int(np.ceil(min(self._load, _MOST_STRIDE) * SHORT_BLOCK)))
                 if mouths.can_draw(self.stride):
                     return offset + mouths.next, mouths, shown
                 if not mouths.complete:

@@ -124,6 +124,7 @@ def live_server(
         port=port,
         http=partial(Impatient, patience_s=2.0),
         log_config=None,
+        ws="wsproto",
         ws_max_size=LARGEST_MESSAGE,
         timeout_graceful_shutdown=5,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import io
 import re
@@ -21,11 +22,14 @@ import websocket
 
 from pipeline import LipSyncPipeline
 from pipeline.host import Host
+from pipeline.session import Moment
 from serving.http.security import new_key
+from serving.live.listeners import Waiting
 from tests import footage
 from tests.conftest import REPO
 from tests.live_host import make_small_host
 from tests.live_server import LiveServer, live_server
+from video_processor import Packet
 
 
 @pytest.fixture(scope="module")
@@ -268,3 +272,23 @@ def test_the_client_in_the_documentation_works(server: LiveServer, tmp_path: Pat
     subprocess.run([sys.executable, str(tmp_path / "client.py"), *words], check=True, timeout=120)
     with av.open(str(tmp_path / "result.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) > 10
+
+
+def test_a_slow_client_misses_frames_and_no_event() -> None:
+    async def take() -> tuple[list[str], int, bool]:
+        listener = Waiting(wants_packets=True)
+        for number in range(120):
+            packet = Packet(b"", is_key=number in (0, 110), pts=number)
+            events = ({"event": f"e{number}"},) if number % 10 == 0 else ()
+            listener.put(Moment(number, number / 25, 0.0, None, packet, np.zeros(0, np.int16), events))
+        await asyncio.sleep(0.1)
+        told, usable = [], []
+        while listener._moments:
+            moment = await listener.next()
+            told += [event["event"] for event in moment.events]
+            usable.append(listener.usable(moment))
+        return told, listener.dropped, usable[0]
+
+    told, dropped, first_usable = asyncio.run(take())
+    assert told == [f"e{number}" for number in range(0, 120, 10)]
+    assert dropped == 100 and not first_usable  # it goes on with the next key picture

@@ -89,5 +89,6 @@ def serve(app: ASGIApp, host: str, port: int, patience_s: float, proxies: Sequen
         forwarded_allow_ips=list(proxies),
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=5,
+        ws="wsproto",  # whatever else is installed
         ws_max_size=_LARGEST_SOCKET_MESSAGE,
     )

@@ -1,12 +1,14 @@
 """Between a session's thread and the event loop: moments wait here for the connections that carry them away.
 
-Nobody waits for a slow client: what is too old is dropped, and it goes on with the next key picture.
+Nobody waits for a slow client: pictures and sound that are too old are dropped, and it goes on with the next key
+picture. Events are not lost.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 MOST_MOMENTS = 50
 """Frames that wait for one client; about two seconds."""
+
+_MOST_EVENTS = 1000  # kept for a client that takes nothing
 
 
 class Waiting:
@@ -51,6 +55,8 @@ class Waiting:
     def _take(self, moment: Moment) -> None:
         if len(self._moments) >= MOST_MOMENTS:
             self.dropped += len(self._moments)
+            told = [event for old in self._moments for event in old.events][-_MOST_EVENTS:]
+            moment = replace(moment, events=(*told, *moment.events))
             self._moments.clear()
             self._needs_key = self.wants_packets
         self._moments.append(moment)
