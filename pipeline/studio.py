@@ -29,7 +29,7 @@ from voices.base import Speech, Voice, moved
 _AHEAD_FRAMES = 50  # drawn before they are shown, at most
 _IDLE_WAIT_S = 1.0
 _WARM_UP = "Hello, this is a first sentence. 你好，这是第一句话。"
-_LOWER = 5  # niceness of the drawing thread: it may be late, sound may not
+_LOWER = 2  # niceness of the drawing thread: it may be late, sound may not
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,6 +81,14 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny_weights import write_tiny_weights
 
     return write_tiny_weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="session")
+def made_host(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Any:
+    """A pipeline with networks of the debug size, and a host that it made; see `tests.live_host`."""
+    from tests.live_host import make_small_host
+
+    return make_small_host(tmp_path_factory.mktemp("live"), tiny_weights)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -21,21 +20,15 @@ from pipeline import LipSyncPipeline
 from pipeline.host import Host
 from tests import footage
 from tests.conftest import REPO
-from tests.live_host import make_small_host
 from tests.live_server import LiveServer, live_server
 
 PATIENCE_S = 60.0
 
 
 @pytest.fixture(scope="module")
-def made(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[LipSyncPipeline, Host]:
-    return make_small_host(tmp_path_factory.mktemp("live"), tiny_weights)
-
-
-@pytest.fixture(scope="module")
-def server(made: tuple[LipSyncPipeline, Host]) -> Iterator[LiveServer]:
+def server(made_host: tuple[LipSyncPipeline, Host]) -> Iterator[LiveServer]:
     pytest.importorskip("websockets", reason="requirements-dev.txt")
-    with live_server(made) as running:
+    with live_server(made_host) as running:
         yield running
 
 

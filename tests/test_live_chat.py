@@ -17,14 +17,8 @@ from pipeline import LipSyncPipeline
 from pipeline.host import Host
 from serving.live.chat import Chat, finished_parts
 from serving.live.push import Push
-from tests.live_host import make_small_host
 from tests.live_server import live_server
 from utils.helpers import InputError
-
-
-@pytest.fixture(scope="module")
-def made(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[LipSyncPipeline, Host]:
-    return make_small_host(tmp_path_factory.mktemp("live"), tiny_weights)
 
 
 class Fake(ThreadingHTTPServer):
@@ -71,11 +65,11 @@ def fake() -> Iterator[Fake]:
 
 
 def test_a_question_becomes_an_answer_that_is_said_while_it_is_written(
-    made: tuple[LipSyncPipeline, Host], fake: Fake, monkeypatch: pytest.MonkeyPatch
+    made_host: tuple[LipSyncPipeline, Host], fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LIPSYNC_CHAT_KEY", "secret")
     chat = Chat(f"http://127.0.0.1:{fake.server_port}/v1", "small", "Be short.")
-    with live_server(made, chat=chat) as server:
+    with live_server(made_host, chat=chat) as server:
         client = server.connect()
         client.send(type="ask", text="How are you?", lang="en", tag="q")
         first = client.wait("speaking")
@@ -96,10 +90,10 @@ def test_a_question_becomes_an_answer_that_is_said_while_it_is_written(
 
 @pytest.mark.parametrize(("port", "model", "said"), [(1, "small", "does not answer"), (None, "broken", "status 500")])
 def test_a_service_that_fails_is_said_in_a_sentence(
-    made: tuple[LipSyncPipeline, Host], fake: Fake, port: int | None, model: str, said: str
+    made_host: tuple[LipSyncPipeline, Host], fake: Fake, port: int | None, model: str, said: str
 ) -> None:
     chat = Chat(f"http://127.0.0.1:{port or fake.server_port}/v1", model)
-    with live_server(made, chat=chat) as server:
+    with live_server(made_host, chat=chat) as server:
         client = server.connect()
         client.send(type="ask", text="How are you?")
         assert said in client.wait("error")["message"]
@@ -114,8 +108,8 @@ def test_sentences_are_cut_where_they_end() -> None:
         Chat("ftp://example.org", "small")
 
 
-def test_a_session_is_pushed_and_what_was_pushed_plays(made: tuple[LipSyncPipeline, Host], tmp_path: Path) -> None:
-    with live_server(made) as server:
+def test_a_session_is_pushed_and_what_was_pushed_plays(made_host: tuple[LipSyncPipeline, Host], tmp_path: Path) -> None:
+    with live_server(made_host) as server:
         client = server.connect()
         live = server.sessions.find(client.first["session"], "local")
         push = Push(live.session, str(tmp_path / "air.ts"))

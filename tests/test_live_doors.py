@@ -27,19 +27,13 @@ from serving.http.security import new_key
 from serving.live.listeners import Waiting
 from tests import footage
 from tests.conftest import REPO
-from tests.live_host import make_small_host
 from tests.live_server import LiveServer, live_server
 from video_processor import Packet
 
 
 @pytest.fixture(scope="module")
-def made(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[LipSyncPipeline, Host]:
-    return make_small_host(tmp_path_factory.mktemp("live"), tiny_weights)
-
-
-@pytest.fixture(scope="module")
-def server(made: tuple[LipSyncPipeline, Host]) -> Iterator[LiveServer]:
-    with live_server(made, most=12, linger_s=2.0) as running:
+def server(made_host: tuple[LipSyncPipeline, Host]) -> Iterator[LiveServer]:
+    with live_server(made_host, most=12, linger_s=2.0) as running:
         yield running
 
 
@@ -173,8 +167,8 @@ def test_a_client_that_never_reads_does_not_slow_others(server: LiveServer) -> N
     quick.close()
 
 
-def test_there_is_room_for_so_many_and_no_more(made: tuple[LipSyncPipeline, Host]) -> None:
-    with live_server(made, most=2, most_listeners=2) as server:
+def test_there_is_room_for_so_many_and_no_more(made_host: tuple[LipSyncPipeline, Host]) -> None:
+    with live_server(made_host, most=2, most_listeners=2) as server:
         first, second = server.connect(), server.connect()
         with pytest.raises(websocket.WebSocketBadStatusException, match="503"):
             server.connect()
@@ -205,9 +199,9 @@ def test_strangers_are_refused(server: LiveServer, path: str, options: dict[str,
         websocket.create_connection(f"ws://{server.address}{path}", timeout=60, suppress_origin=silent, **options)
 
 
-def test_only_keys_open_the_doors(made: tuple[LipSyncPipeline, Host], tmp_path: Path) -> None:
+def test_only_keys_open_the_doors(made_host: tuple[LipSyncPipeline, Host], tmp_path: Path) -> None:
     key, other = (new_key(tmp_path / "keys", name) for name in ("anna", "ben"))
-    with live_server(made, keys=tmp_path / "keys") as server:
+    with live_server(made_host, keys=tmp_path / "keys") as server:
         for header in ([], ["Authorization: Bearer wrong"]):
             with pytest.raises(websocket.WebSocketBadStatusException, match="401"):
                 server.connect(header=header)
@@ -234,9 +228,9 @@ def threads() -> int:
     return sum("AnyIO" not in thread.name for thread in threading.enumerate())
 
 
-def test_fifty_sessions_leave_nothing(made: tuple[LipSyncPipeline, Host]) -> None:
+def test_fifty_sessions_leave_nothing(made_host: tuple[LipSyncPipeline, Host]) -> None:
     process = psutil.Process()
-    with live_server(made, most=50, linger_s=0.1) as server:
+    with live_server(made_host, most=50, linger_s=0.1) as server:
 
         def open_and_drop(count: int) -> None:
             for number in range(count):

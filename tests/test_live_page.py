@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import httpx2 as httpx
 import numpy as np
 import pytest
@@ -44,8 +45,9 @@ def address(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     folder = tmp_path_factory.mktemp("page")
     make_small_host(folder, tiny_weights, moves=False)
     port, log = free_port(), folder / "log"
+    pushed = folder / "air.ts"
     options = ("--mode", "live", "--port", str(port), "--data-dir", str(folder / "data"), "--device", "cpu")
-    with process(folder, log, *options, "--weights", str(tiny_weights)) as started:
+    with process(folder, log, *options, "--weights", str(tiny_weights), "--push", str(pushed)) as started:
 
         def is_up() -> bool:
             try:
@@ -55,6 +57,8 @@ def address(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
         wait_for(is_up, "the live server")
         yield f"http://127.0.0.1:{port}/"
+    with av.open(str(pushed)) as container:  # what was on air meanwhile, complete although the server was interrupted
+        assert next(container.decode(video=0)).width == 320
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import av
 import numpy as np
@@ -21,13 +20,8 @@ from pipeline.session import Session
 from pipeline.studio import Studio, StudioSettings
 from tests import footage
 from tests.conftest import REPO
-from tests.live_host import Recorder, make_small_host
+from tests.live_host import Recorder
 from utils.helpers import InputError
-
-
-@pytest.fixture(scope="module")
-def made(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[LipSyncPipeline, Host]:
-    return make_small_host(tmp_path_factory.mktemp("live"), tiny_weights)
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +30,9 @@ def language() -> LanguageProcessor:
 
 
 @pytest.fixture
-def studio(made: tuple[LipSyncPipeline, Host], language: LanguageProcessor) -> Iterator[Studio]:
+def studio(made_host: tuple[LipSyncPipeline, Host], language: LanguageProcessor) -> Iterator[Studio]:
     before = set(threading.enumerate())
-    studio = Studio(made[0].engine, language, StudioSettings(0.2, 20, 5.0), Options())
+    studio = Studio(made_host[0].engine, language, StudioSettings(0.2, 20, 5.0), Options())
     yield studio
     studio.shut()
     left = [thread for thread in threading.enumerate() if thread not in before and thread.name.startswith("live")]
@@ -46,8 +40,8 @@ def studio(made: tuple[LipSyncPipeline, Host], language: LanguageProcessor) -> I
 
 
 @pytest.fixture
-def session(studio: Studio, made: tuple[LipSyncPipeline, Host]) -> Session:
-    return studio.open(made[1])
+def session(studio: Studio, made_host: tuple[LipSyncPipeline, Host]) -> Session:
+    return studio.open(made_host[1])
 
 
 @pytest.fixture
@@ -84,7 +78,7 @@ def test_it_listens_says_a_text_and_listens_again(studio: Studio, session: Sessi
 
 
 def test_the_picture_decodes_and_the_mouth_moves_only_while_speaking(
-    studio: Studio, session: Session, recorder: Recorder, made: tuple[LipSyncPipeline, Host]
+    studio: Studio, session: Session, recorder: Recorder, made_host: tuple[LipSyncPipeline, Host]
 ) -> None:
     studio.play(session, footage.speech_like(1.0, 24000), 24000)
     recorder.wait(lambda r: r.told("idle"))
@@ -95,7 +89,7 @@ def test_the_picture_decodes_and_the_mouth_moves_only_while_speaking(
             decoded += decoder.decode(av.Packet(moment.packet.data))
     assert (decoded[0].width, decoded[0].height) == (320, 320) and len(decoded) > 20
     assert recorder.moments[0].packet.is_key
-    with made[1].loop() as loop:
+    with made_host[1].loop() as loop:
         loops = [next(loop).to_ndarray(format="rgb24").astype(int) for _ in range(50)]
     start = recorder.told("speaking")[0]["time"]
     shown, apart = 0, {True: [], False: []}

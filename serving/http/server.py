@@ -156,7 +156,7 @@ def worker_command(arguments: argparse.Namespace, settings: Settings) -> list[st
 
 def live_command(arguments: argparse.Namespace, settings: Settings) -> list[str]:
     """How to start a live server for the same people."""
-    command = [sys.executable, str(ROOT / "app.py"), "--mode", "live"]
+    command = [sys.executable, str(ROOT / "app.py"), "--mode", "live", "--end-with-parent"]
     given = {
         "--host": arguments.host,
         "--port": arguments.live_port,

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from anyio import to_thread
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -60,8 +61,8 @@ class LiveApp:
         self._sessions, self._access, self._chat, self._longest = sessions, access, chat, longest
         self._on_air = on_air
         self._peers: set[Peer] = set()
-        self.started: list[Callable[[LiveSession], Any]] = []
-        """Called with the session that is on air, when it has begun."""
+        self.started: list[Callable[[LiveSession], Callable[[], None]]] = []
+        """Called with the session that is on air, when it has begun; what they return is called at the end."""
 
     def build(self) -> Any:
         """The ASGI application."""
@@ -83,14 +84,16 @@ class LiveApp:
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         sweeping = asyncio.create_task(self._sessions.sweep())
+        endings: list[Callable[[], None]] = []
         if self._on_air is not None:
             live = await self._sessions.begin(self._on_air, LOCAL_OWNER, ON_AIR)
-            for call in self.started:
-                call(live)
+            endings = [call(live) for call in self.started]
         try:
             yield
         finally:
             sweeping.cancel()
+            for end in endings:
+                await to_thread.run_sync(end)
             for peer in list(self._peers):
                 await peer.close()
             await self._sessions.shut()

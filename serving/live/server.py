@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Sequence
 
 from pipeline.engine_choice import with_engine_weights
@@ -20,6 +24,7 @@ from serving.live.sessions import Sessions
 from utils.config import load_config
 from utils.helpers import InputError
 
+_PARENT_S = 1.0
 _DESCRIPTION = """\
 Serve hosts who speak live (docs/live.md): a page for the browser, and a WebSocket for programs. Only with the consent
 of the people shown; prepare them with --mode cli --make-host.
@@ -31,6 +36,8 @@ On this computer only (127.0.0.1) everybody is let in. For any other --host, mak
 def main(argv: Sequence[str]) -> int:
     """Serve until interrupted. Returns 0, or 2 if the settings cannot be used."""
     arguments = _parser().parse_args(argv)
+    if arguments.end_with_parent:
+        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     try:
         settings = read_settings(arguments)
         if arguments.new_key is not None:
@@ -51,17 +58,19 @@ def main(argv: Sequence[str]) -> int:
         return 2
     start_logging()
     app = _application(loaded, settings, access, chat, on_air)
-    pushes: list[Push] = []
     if arguments.push is not None:
-        app.started.append(lambda live: pushes.append(Push(live.session, arguments.push)))
+        app.started.append(lambda live: Push(live.session, arguments.push).close)
     print(f"Open http://{arguments.host}:{arguments.port} in a browser.", file=sys.stderr, flush=True)
-    try:
-        service = settings.service
-        serve(app.build(), arguments.host, arguments.port, service.upload_idle_s, service.trusted_proxies)
-    finally:
-        for push in pushes:
-            push.close()
+    service = settings.service
+    serve(app.build(), arguments.host, arguments.port, service.upload_idle_s, service.trusted_proxies)
     return 0
+
+
+def _end_with_parent(parent: int) -> None:
+    """Stop when the process that started this one is gone, however it ended."""
+    while os.getppid() == parent:
+        time.sleep(_PARENT_S)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _load(settings: Settings) -> Loaded:
@@ -88,4 +97,5 @@ def _parser() -> argparse.ArgumentParser:
     live.add_argument("--chat-prompt", default="", metavar="TEXT", help="what it is told before all else")
     live.add_argument("--push", metavar="URL", help="send one session to a broadcast: rtmp://, srt://, udp://, a file")
     live.add_argument("--push-host", metavar="NAME", help="the host of that session (default: the first one)")
+    live.add_argument("--end-with-parent", action="store_true", help=argparse.SUPPRESS)
     return parser
