@@ -13,7 +13,7 @@ from video.painted import painted_frame, painted_info
 from video.playback import fitted_frames
 from video.rates import FEWEST_FPS, Filled, at_rate
 from video.reader import VideoReader, probe_video, to_display
-from video.sequence import PngSequence
+from video.sequence import SEQUENCE, FrameSequence, PngSequence
 from video.size import Size, moved
 from video.stills import IMAGE_FPS
 from video.transparency import COLOUR_PATTERN, Backdrop
@@ -29,6 +29,7 @@ __all__ = [
     "FEWEST_FPS",
     "Filled",
     "Frame",
+    "FrameSequence",
     "IMAGE_FPS",
     "LightLevels",
     "LiveEncoder",
@@ -39,6 +40,7 @@ __all__ = [
     "Patch",
     "Size",
     "PngSequence",
+    "SEQUENCE",
     "VideoInfo",
     "VideoReader",
     "VideoWriter",

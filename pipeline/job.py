@@ -37,8 +37,10 @@ from utils.stages import Stages, in_background
 from video_processor import (
     FEWEST_FPS,
     IMAGE_FPS,
+    SEQUENCE,
     Filled,
     Frame,
+    FrameSequence,
     Patch,
     VideoInfo,
     VideoWriter,
@@ -207,7 +209,7 @@ class Job:
         """Write all results, count them by reason, and call `tick` after each; returns the seconds of work."""
         seconds, by_shot = 0.0, defaultdict(Counter)
         target = self._writer(audio, output)
-        seen = target.info if isinstance(target, LayerWriter) else self._info
+        seen = self._info if isinstance(target, VideoWriter) else target.info
         early = PreviewWriter(self._preview, seen, audio, SYNTHETIC_MARK, self._backdrop)
         # What OpenVINO leaves to PyTorch is small, and each of the stages has a thread of its own.
         alone = torch_threads(1) if self._engine.is_accelerated else nullcontext()
@@ -245,11 +247,13 @@ class Job:
             heard = self._engine.hear(np.concatenate([samples, silence]), said.phonemes)
         return heard, len(samples) / SAMPLE_RATE
 
-    def _writer(self, audio: Path, output: Path) -> VideoWriter | LayerWriter:
+    def _writer(self, audio: Path, output: Path) -> VideoWriter | LayerWriter | FrameSequence:
         options, length = self._options, self._info.duration if self._options.fit == "cut" else None
         common = {"audio_from": audio, "audio_duration": length, "tags": SYNTHETIC_MARK, "fast": options.fast}
         if options.layer != "no":
             return LayerWriter(output, self._info, options.crf, **common)
+        if output.suffix.lower() == SEQUENCE:
+            return FrameSequence(output, self._info, self._backdrop)
         copied = None if self._info.is_image else self._info.path
         common |= {"backdrop": self._backdrop, "copy_from": copied}
         return VideoWriter(output, self._info, options.codec, options.crf, **common)

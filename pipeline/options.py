@@ -18,7 +18,16 @@ from pipeline.layer import SUFFIXES, layer_for
 from pipeline.old_sound import OldSound
 from utils.config import MediaLimits as MediaConfig
 from utils.helpers import InputError
-from video_processor import CODECS, COLOUR_PATTERN, Backdrop, MediaLimits, Size, VideoWriter, probe_video
+from video_processor import (
+    CODECS,
+    COLOUR_PATTERN,
+    SEQUENCE,
+    Backdrop,
+    MediaLimits,
+    Size,
+    VideoWriter,
+    probe_video,
+)
 
 FITS, RESTS = ("bounce", "loop", "freeze", "cut"), ("still", "keep", "cut")
 SPRITES = "sprites"
@@ -181,6 +190,8 @@ def check_inputs(
         _check_layer(output, options)
         return
     # Opens nothing yet, but knows what fits into which file.
+    if output.suffix.lower() == SEQUENCE and options.codec == "auto":
+        return
     VideoWriter(output, info, options.codec, backdrop=options.backdrop())
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +25,8 @@ from utils.config import load_config
 from utils.helpers import InputError
 from video_processor import (
     Backdrop,
+    FrameSequence,
+    Patch,
     VideoReader,
     VideoWriter,
     fitted_frames,
@@ -184,11 +188,35 @@ def test_a_cut_out_portrait_speaks_and_stays_cut_out(tmp_path: Path, tiny_weight
     speech, options = make_sound(tmp_path / "speech.wav", 0.3), Options(steps=1)
 
     kept = lip_sync.run(tmp_path / "in.png", speech, tmp_path / "kept.webm", options)
+    pictures = lip_sync.run(tmp_path / "in.png", speech, tmp_path / "kept.zip", options)
     flat = lip_sync.run(tmp_path / "in.png", speech, tmp_path / "flat.mp4", replace(options, background="#3060ff"))
 
     assert kept.generated and flat.generated == kept.generated
     first, second = seen(tmp_path / "kept.webm"), seen(tmp_path / "flat.mp4")
     for image in (first, second):
         assert np.abs(image[OUTSIDE].astype(int) - BLUE).max() <= 6
+    with zipfile.ZipFile(tmp_path / "kept.zip") as archive:
+        names = archive.namelist()
+        picture = np.asarray(Image.open(io.BytesIO(archive.read(names[1]))))
+    assert len(names) == pictures.frames == kept.frames and pictures.generated == kept.generated
+    assert np.array_equal(picture[..., 3], portrait[..., 3]) and any("PNG sequence" in n for n in pictures.notes)
+    opaque = portrait[..., 3] == 255
+    assert psnr(picture[..., :3][opaque], first[opaque]) > 30
     # The mouth is drawn into both: the lower half of the face is not that of the portrait.
     assert all(psnr(image[150:220, 120:200], portrait[150:220, 120:200, :3]) < 33 for image in (first, second))
+
+
+@pytest.mark.parametrize(("rotation", "mirrored"), [(0, False), (90, False), (180, True), (270, False)])
+def test_a_png_sequence_shows_frames_as_a_player_does(tmp_path: Path, rotation: int, mirrored: bool):
+    source = make_video(tmp_path / "in.mp4", 0.2, size=(120, 160), rotation=rotation, mirrored=mirrored, sound=False)
+    patch = Patch(30, 40, np.full((20, 24, 3), (200, 10, 60), np.uint8), np.ones((20, 24), np.float32))
+    with FrameSequence(tmp_path / "out.zip", probe_video(source)) as writer:
+        for frame in fitted_frames(source):
+            writer.write(frame, patch)
+
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        assert archive.namelist() == [f"{index:05d}.png" for index in range(5)]
+        picture = np.asarray(Image.open(io.BytesIO(archive.read("00003.png"))))
+    expected = read_all(source)[3].image.copy()
+    expected[40:60, 30:54] = (200, 10, 60)
+    assert np.abs(picture[..., :3].astype(int) - expected).max() <= 2 and picture[..., 3].min() == 255

@@ -105,7 +105,7 @@ def encoding_for(target: Path, codec: str, info: VideoInfo, flat: bool = False) 
 def _encoder_name(target: Path, codec: str, info: VideoInfo) -> str:
     suffix = target.suffix.lower()
     if suffix not in _SUFFIXES:
-        raise InputError(f"Cannot write '{suffix}' files; use .mp4, .mov, .mkv or .webm for the output.")
+        raise InputError(f"Cannot write '{suffix}' files; use .mp4, .mov, .mkv, .webm or .zip (a PNG sequence).")
     if codec not in CODECS:
         raise InputError(f"Unknown codec '{codec}'; use one of {', '.join(CODECS)}.")
     if min(info.width, info.height) < _LEAST_SIDE:
@@ -242,7 +242,7 @@ def _about_opacity(encoding: Encoding, background: str) -> str:
     if not encoding.opacity:
         return (
             f"The transparent parts show {background} (--background). To keep them so, leave that option out and "
-            "write .webm (VP9) or .mov (ProRes 4444)."
+            "write .webm (VP9), .mov (ProRes 4444) or .zip (PNG pictures)."
         )
     if encoding.encoder == "libvpx-vp9":
         return "Transparency was kept (VP9 with alpha: Chrome, Firefox and OBS show it, Safari shows it opaque)."

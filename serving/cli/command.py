@@ -154,7 +154,7 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     files = parser.add_argument_group("files (video, output, and a sound or a text are needed)")
     files.add_argument("--video", type=Path, help="video with a face, or a portrait picture; - is standard input")
     files.add_argument("--audio", type=Path, help="sound file (or a video with sound) that is to be spoken; - too")
-    files.add_argument("--output", type=Path, help="video to write: .mp4, .mov, .mkv or .webm")
+    files.add_argument("--output", type=Path, help="video to write: .mp4, .mov, .mkv, .webm, or .zip (a PNG sequence)")
     files.add_argument("--overwrite", action="store_true", help="replace an output that exists; with --batch: make all")
     files.add_argument(
         "--list-faces",
@@ -266,7 +266,7 @@ def _add_picture(parser: argparse.ArgumentParser, defaults: InferenceConfig) -> 
         "--background",
         metavar="WHAT",
         help="what stands behind a picture with transparent parts: white, black, #rrggbb or a picture's name (default: "
-        "they stay transparent in .webm and .mov, else white)",
+        "they stay transparent in .webm, .mov and .zip, else white)",
     )
 
 
