@@ -10,6 +10,7 @@ import yaml
 from latent_diffusion import LatentLipDiffusion
 from models.autoencoder import MouthAutoencoder
 from models.movement import MovementModel
+from models.phoneme_recogniser import PhonemeRecogniser
 from utils.config import load_config
 
 REPO = Path(__file__).resolve().parent.parent
@@ -25,6 +26,7 @@ def write_tiny_weights(folder: Path) -> Path:
     told = {"token_width": model.speech.width, "shape_coefficients": model.speech.shape_coefficients}
     movement = MovementModel(**model.movement.model_dump(), **told)
     movement.save_pretrained(folder / "debug" / "movement")
+    PhonemeRecogniser(**model.phonemes.model_dump()).save_pretrained(folder / "debug" / "phonemes")
     for name in ("whisper_tiny_en_encoder", "voice_activity", "mouth_shape"):
         (folder / name).symlink_to(REPO / "pretrained" / name, target_is_directory=True)
     return folder

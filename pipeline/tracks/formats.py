@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.track import Track
 from pipeline.tracks import arkit, captions, gltf, live2d, rhubarb, tables
@@ -75,6 +76,11 @@ def format_of(path: Path, name: str | None = None) -> Format:
     if not fitting:
         raise InputError(f"A track cannot be written as '{path.name}'; use one of the endings {', '.join(endings)}.")
     return endings[max(fitting, key=len)]
+
+
+def suffix_of(options: Mapping[str, Any]) -> str:
+    """The last part of the usual ending of the format that a track's options name, such as ".csv"."""
+    return Path(f"track{FORMATS[options['format']].endings[0]}").suffix
 
 
 def check_avatar(onto: Path, wanted: bool) -> None:

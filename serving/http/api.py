@@ -18,15 +18,16 @@ from serving.http.links import Links
 from serving.http.metrics import Metrics
 from serving.http.refusals import add_problems, described
 from serving.http.security import Guard
+from serving.http.track_routes import TRACKS
 from serving.jobs.jobs import JobService
 from serving.jobs.views import VERSION
 
-ROUTERS = (JOBS, RESULTS, ABOUT, STATE)
+ROUTERS = (JOBS, TRACKS, RESULTS, ABOUT, STATE)
 _DESCRIPTION = (
     "Makes a person in a video, or a portrait, speak new words. **Only with the consent of the person shown.** "
     "Every result says in its metadata that it is synthetic."
 )
-_UNVERSIONED = re.compile(r"/(?:jobs|generate|languages|voices|engines)(?:/|$)")
+_UNVERSIONED = re.compile(r"/(?:jobs|tracks|generate|languages|voices|engines)(?:/|$)")
 
 
 def create_app(service: JobService, intake: Intake, access: Access) -> FastAPI:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from serving.http.context import Context, Given, OneJob, owned_job
 from serving.http.links import no_link
 from serving.http.refusals import problems
-from serving.http.results import VIDEO, file_response, result_response
+from serving.http.results import RESULT, VIDEO, file_response, result_response
 from serving.jobs.store import ACTIVE, DONE, FAILED, Job
 from serving.jobs.views import MEDIA_TYPES, SUBTITLES_TYPE, VERSION
 from serving.problems import Problem
@@ -71,9 +71,9 @@ LinkedJob = Annotated[Job, Depends(_linked_job)]
 
 
 @RESULTS.head("/jobs/{job_id}/result", include_in_schema=False)
-@RESULTS.get("/jobs/{job_id}/result", responses=VIDEO | _RANGE | problems(404, 409, 410, 416), **_SENT)
+@RESULTS.get("/jobs/{job_id}/result", responses=RESULT | _RANGE | problems(404, 409, 410, 416), **_SENT)
 def get_result(request: Request, job: LinkedJob, context: Context) -> Response:
-    """The video. Ranges work, so players can seek. A signed link (POST .../link) opens it without a key."""
+    """The video or track. Ranges work, so players can seek. A signed link (POST .../link) opens it without a key."""
     _check_done(job)
     return result_response(request, context.service.files, job)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import fields
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
-from pydantic import ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from pipeline.options import CHOICES, COLOUR_PATTERN, RANGES, WORDS, Options
 from serving.problems import bad_input
@@ -111,14 +111,17 @@ class JobForm(create_model("OptionFields", **_option_fields())):
         return options
 
 
-def read_form(texts: dict[str, str]) -> JobForm:
-    """Check the texts of a form; empty ones count as left out.
+Fields = TypeVar("Fields", bound=BaseModel)
+
+
+def read_form(texts: dict[str, str], kind: type[Fields] = JobForm) -> Fields:
+    """Check the texts of a form of some kind; empty ones count as left out.
 
     Raises:
         Problem: 422 that names the fields.
     """
     try:
-        return JobForm.model_validate({name: value for name, value in texts.items() if value != ""})
+        return kind.model_validate({name: value for name, value in texts.items() if value != ""})
     except ValidationError as error:
         faults = [
             {"field": ".".join(map(str, fault["loc"])), "message": fault["msg"]}
@@ -130,15 +133,29 @@ def read_form(texts: dict[str, str]) -> JobForm:
 
 def openapi_body() -> dict[str, Any]:
     """The form in the terms of OpenAPI, and the same as JSON."""
-    schema = JobForm.model_json_schema()
-    fields = {name: _given(field) for name, field in schema["properties"].items()}
-    by_address = schema | {"properties": fields, "required": ["video_url"]}
-    either = [{"required": ["video_file"]}, {"required": ["video_url"]}]
-    whole = schema | {"properties": _FILE_SCHEMAS | fields, "anyOf": either}
     uploaded = {"video_file": "@portrait.png", "audio_file": "@speech.wav", "steps": 2}
     named = {"video_url": "https://example.org/portrait.png", "text_input": "Good morning!", "steps": 2}
-    kinds = {"multipart/form-data": (whole, uploaded), "application/json": (by_address, named)}
-    content = {kind: {"schema": schema, "example": example} for kind, (schema, example) in kinds.items()}
+    return form_body(JobForm, _FILE_SCHEMAS, "video", (uploaded, named))
+
+
+def form_body(
+    kind: type[BaseModel], files: dict[str, Any], needed: str | None, examples: tuple[dict[str, Any], dict[str, Any]]
+) -> dict[str, Any]:
+    """A form in the terms of OpenAPI, and the same as JSON.
+
+    Args:
+        kind: its fields.
+        files: schemas of those that take files.
+        needed: what must be there, as "video" for video_file or video_url; None: nothing.
+        examples: of the form and of the JSON.
+    """
+    schema = kind.model_json_schema()
+    fields = {name: _given(field) for name, field in schema["properties"].items()}
+    by_address = schema | {"properties": fields} | ({"required": [f"{needed}_url"]} if needed else {})
+    either = {"anyOf": [{"required": [f"{needed}_file"]}, {"required": [f"{needed}_url"]}]} if needed else {}
+    whole = schema | {"properties": files | fields} | either
+    kinds = {"multipart/form-data": (whole, examples[0]), "application/json": (by_address, examples[1])}
+    content = {name: {"schema": schema, "example": example} for name, (schema, example) in kinds.items()}
     return {"required": True, "content": content}
 
 

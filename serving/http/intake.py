@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from anyio import to_thread
+from pydantic import BaseModel
 from starlette.requests import Request
 
 from pipeline.engine_choice import EngineView, check_offered, list_engines
@@ -59,7 +60,14 @@ class Intake:
         service: where they go.
         defaults: for options that a client leaves out.
         speaker: speaks texts.
+
+    Attributes:
+        files: fields that take files -> name of the file within a job.
+        kind: the other fields.
     """
+
+    files: ClassVar[Mapping[str, str]] = FILES
+    kind: ClassVar[type[BaseModel]] = JobForm
 
     def __init__(self, service: JobService, defaults: InferenceConfig, speaker: Speaker):
         self.speaker = speaker
@@ -105,7 +113,7 @@ class Intake:
         config = self._service.config
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
             return await receive_json(request, config)
-        return await receive_form(request, folder, FILES, config, partial(self._service.check_space, owner))
+        return await receive_form(request, folder, self.files, config, partial(self._service.check_space, owner))
 
     def submit(self, form: Form, owner: str, caller: Caller, idempotency: tuple[str, str] | None = None) -> Job:
         """Check a form and submit the job. The files are moved away.
@@ -119,19 +127,15 @@ class Intake:
         Raises:
             Problem: the form cannot be used, or there is no room.
         """
-        fields = read_form(form.fields)
+        fields = read_form(form.fields, self.kind)
         try:
-            options = fields.options(self.defaults)
-            if "sprites_file" in form.files and fields.engine is None:
-                options = replace(options, engine=SPRITES)
-            self._check(fields, form.files, options)
-            speech = self._speech(fields, caller.expected)
+            wanted = self._wanted(fields, form, caller.expected)
         except InputError as error:
             raise bad_input(in_api_terms(_without_paths(str(error), form)), error.code) from error
         return self._service.submit(
             Submission(
-                request={"options": asdict(options), "addresses": _addresses(form), **speech},
-                files={FILES[name]: path for name, path in form.files.items()},
+                request=wanted | {"addresses": _addresses(form)},
+                files={self.files[name]: path for name, path in form.files.items()},
                 owner=owner,
                 idempotency_key=idempotency and idempotency[0],
                 fingerprint=idempotency and idempotency[1],
@@ -141,6 +145,14 @@ class Intake:
                 reference=fields.reference,
             )
         )
+
+    def _wanted(self, fields: JobForm, form: Form, expected: str | None) -> dict[str, Any]:
+        """What the job is told, once all of the form was checked; raises InputError."""
+        options = fields.options(self.defaults)
+        if "sprites_file" in form.files and fields.engine is None:
+            options = replace(options, engine=SPRITES)
+        self._check(fields, form.files, options)
+        return {"options": asdict(options), **self._speech(fields, expected)}
 
     def _check(self, fields: JobForm, files: Mapping[str, Path], options: Options) -> None:
         video, audio, mouths = (files.get(name) for name in FILES)

@@ -45,17 +45,20 @@ IdempotencyKey = Annotated[
     ),
 ]
 LastEventId = Annotated[str | None, Header(description="id of the last event that was seen; only newer ones are sent")]
-_UPLOAD = problems(400, 408, 413, 415, 422, 429, 501, 507)
+UPLOAD = problems(400, 408, 413, 415, 422, 429, 501, 507)
 _BODY = {"requestBody": openapi_body()}
 _EVENTS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "Events; the data of most is the job."},
+    200: {
+        "description": "Events; the data of most is the job.",
+        "content": {"text/event-stream": {"schema": {"type": ["string", "object"]}}},  # all of it, or event by event
+    },
     204: {"description": "The job has ended, and the client has seen that."},
 }
 _ABOUT_ONE_JOB = (
     *("show_job", "cancel_job", "retry_job", "delete_job", "follow_job"),
     *("get_result", "make_link", "get_subtitles", "get_preview"),
 )
-_ACCEPTED: dict[int | str, dict[str, Any]] = {
+ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {
         "description": "The job is taken in.",
         "headers": {
@@ -70,7 +73,7 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
 }
 
 
-@JOBS.post("/generate", response_class=Response, responses=VIDEO | _UPLOAD | problems(500), openapi_extra=_BODY)
+@JOBS.post("/generate", response_class=Response, responses=VIDEO | UPLOAD | problems(500), openapi_extra=_BODY)
 async def generate(request: Request, owner: Owner, context: Context) -> Response:
     """Make a video and wait for it. Going away cancels it. For long videos, use /v1/jobs."""
     service = context.service
@@ -101,7 +104,7 @@ async def _finished(request: Request, service: JobService, job: Job) -> Job:
     return job
 
 
-@JOBS.post("/jobs", status_code=202, responses=_ACCEPTED | _UPLOAD | problems(409), openapi_extra=_BODY)
+@JOBS.post("/jobs", status_code=202, responses=ACCEPTED | UPLOAD | problems(409), openapi_extra=_BODY)
 async def create_job(
     request: Request, response: Response, owner: Owner, context: Context, idempotency_key: IdempotencyKey = None
 ) -> JobView:

@@ -10,13 +10,19 @@ from starlette.responses import Response, StreamingResponse
 
 from serving.jobs.storage import JobFiles
 from serving.jobs.store import Job
-from serving.jobs.views import MEDIA_TYPES, SUBTITLES_TYPE
+from serving.jobs.views import MEDIA_TYPES, TRACK_TYPES
 from serving.problems import Problem
 
 VIDEO: dict[int | str, dict[str, Any]] = {
     200: {"description": "The video.", "content": {kind: {} for kind in MEDIA_TYPES.values()}}
 }
-_TYPES = MEDIA_TYPES | {".srt": SUBTITLES_TYPE}
+RESULT: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The video or the track.",
+        "content": {kind: {} for kind in dict.fromkeys((*MEDIA_TYPES.values(), *TRACK_TYPES.values()))},
+    }
+}
+_TYPES = MEDIA_TYPES | TRACK_TYPES
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 _DIGITS = 18
 _HEADERS = {

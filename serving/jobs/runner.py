@@ -163,6 +163,7 @@ def _loaded(arguments: argparse.Namespace) -> Any:
     from pipeline.preview import Preview
     from serving.jobs.provenance import sign
     from serving.jobs.setup import from_environment, resolved
+    from serving.jobs.track_runs import TrackRuns
     from utils.config import load_config
     from utils.helpers import resolve_device
 
@@ -172,8 +173,11 @@ def _loaded(arguments: argparse.Namespace) -> Any:
     service = config.service.model_copy(update=resolved(config.service))
     config = config.model_copy(update={"inference": inference, "media": service.media})
     pipeline = LipSyncPipeline.load(config, resolve_device(arguments.device))
+    tracks = TrackRuns(config, arguments.device)
 
     def run(job: dict[str, Any], line: _Line) -> dict[str, Any]:
+        if "track" in job:
+            return tracks.run(job, line.progress)
         video, output = Path(job["video"]), Path(job["output"])
         audio, text = job["audio"] and Path(job["audio"]), job.get("text")
         spoken = text and SpokenText(text, job["lang"], job["voice"], job["speed"], job.get("expected"))

@@ -12,6 +12,12 @@ from serving.jobs.store import DONE, QUEUED, RUNNING, Job
 VERSION = "/v1"
 """What all addresses of the HTTP API about jobs begin with."""
 SUBTITLES_TYPE = "application/x-subrip"
+TRACK_TYPES = {
+    ".tsv": "text/tab-separated-values", ".xml": "application/xml", ".json": "application/json", ".dat": "text/plain",
+    ".csv": "text/csv", ".glb": "model/gltf-binary", ".gltf": "model/gltf+json", ".srt": SUBTITLES_TYPE,
+    ".vtt": "text/vtt",
+}  # fmt: skip
+"""Of movement tracks, see `pipeline.tracks.formats`."""
 MEDIA_TYPES = {
     ".mp4": "video/mp4", ".mkv": "video/x-matroska", ".webm": "video/webm", ".mov": "video/quicktime",
     ".zip": "application/zip",
@@ -148,7 +154,8 @@ def _summary(row: dict[str, Any]) -> SummaryView:
 
 def _request(job: Job) -> dict[str, Any]:
     """The fields that made the job, as `serving/http/forms.py` calls them."""
-    told = job.request.get("options", {}) | job.request.get("addresses", {})
+    chosen = job.request.get("options", job.request.get("track", {}))
+    told = chosen | job.request.get("addresses", {})
     if (text := job.request.get("text")) is not None:
         told |= {"text_input": text} | {name: job.request.get(name) for name in ("lang", "voice", "speed", "srt")}
     return told | ({"webhook_url": job.webhook} if job.webhook else {})

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from huey.consumer import Consumer
 
 from pipeline.options import Options
+from pipeline.tracks.formats import suffix_of
 from serving.jobs.jobs import WORK, JobService
 from serving.jobs.queues import QueueAway
 from serving.jobs.runner import PREVIEW, SUBTITLES
@@ -186,8 +187,8 @@ class Worker:
 
     def _task(self, job: Job, folder: Path) -> dict[str, Any]:
         paths = {name: str(self.service.files.fetch(job.id, name, folder)) for name in job.inputs}
-        suffix = Options(**job.request["options"]).suffix
-        return {"audio": None, **job.request, **paths, "output": str(folder / f"output{suffix}")}
+        suffix = track_suffix(job.request) or Options(**job.request["options"]).suffix
+        return {"video": None, "audio": None, **job.request, **paths, "output": str(folder / f"output{suffix}")}
 
     def _follow(self, job: Job, folder: Path) -> None:
         """Watch a job until it ends in one way or the other."""
@@ -252,6 +253,11 @@ class Worker:
         if self._busy.acquire(timeout=_CLOSE_S):
             self._busy.release()
         self._runner.kill()
+
+
+def track_suffix(request: Mapping[str, Any]) -> str:
+    """The ending of a track's file, such as ".csv"; "" where a job asks for a video."""
+    return suffix_of(request["track"]) if "track" in request else ""
 
 
 def _repeat(

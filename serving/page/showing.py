@@ -63,7 +63,7 @@ class Showing:
     def _running(self, job: Job) -> str:
         words, view = self._words, job_view(job, None, self._service.config.keep_h)
         if not job.frames:
-            learning = job.request["options"].get("adapt")
+            learning = job.request.get("options", {}).get("adapt")
             return panel(words["learning" if learning else "listening"], busy=True)
         numbers = [words["percent"].format(percent=round(100 * view.progress))] if job.frames_expected else []
         numbers += [words["fps"].format(fps=view.fps)] if view.fps else []
