@@ -52,6 +52,7 @@ FORMATS = {
         Format("gltf", (".gltf",), "the same as text", gltf.write_gltf, avatar=True),
         Format("srt", (".srt",), "a word in each cue", captions.write_srt, words=True),
         Format("vtt", (".vtt",), "words with times inside lines", captions.write_vtt, words=True),
+        Format("preview", (".html",), "a page that shows it: animated mouth, curves", tables.write_preview),
         Format("track", (".track.json",), "everything that is known", tables.write_track_json),
     )
 }

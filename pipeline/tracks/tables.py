@@ -80,6 +80,13 @@ def as_json(track: Track) -> dict:
     }
 
 
+def write_preview(track: Track, path: Path) -> None:
+    """A page that needs nothing else: an animated mouth, and the curves over the waveform of a sound chosen there."""
+    page = (Path(__file__).parent / "preview.html").read_text(encoding="utf-8")
+    told = json.dumps(as_json(track), ensure_ascii=False).replace("</", "<\\/")
+    path.write_text(page.replace("TRACK", told, 1), encoding="utf-8")
+
+
 def write_track_json(track: Track, path: Path) -> None:
     """See `as_json`."""
     path.write_text(json.dumps(as_json(track), ensure_ascii=False), encoding="utf-8")

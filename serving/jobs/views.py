@@ -15,7 +15,7 @@ SUBTITLES_TYPE = "application/x-subrip"
 TRACK_TYPES = {
     ".tsv": "text/tab-separated-values", ".xml": "application/xml", ".json": "application/json", ".dat": "text/plain",
     ".csv": "text/csv", ".glb": "model/gltf-binary", ".gltf": "model/gltf+json", ".srt": SUBTITLES_TYPE,
-    ".vtt": "text/vtt",
+    ".vtt": "text/vtt", ".html": "text/html",
 }  # fmt: skip
 """Of movement tracks, see `pipeline.tracks.formats`."""
 MEDIA_TYPES = {
