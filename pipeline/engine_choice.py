@@ -45,7 +45,7 @@ class EngineView:
 
 def is_ours(name: str) -> bool:
     """The engine comes with this program."""
-    return name == engines.OURS
+    return name in ENTRIES and not ENTRIES[name].files
 
 
 def list_engines(inference: InferenceConfig) -> list[EngineView]:

@@ -20,6 +20,7 @@ pytest.importorskip("gradio", reason="gradio is not installed (requirements.txt)
 from serving.page.texts import TEXTS  # noqa: E402
 from tests.pages import make_inputs  # noqa: E402
 from tests.service import REPO, check_alive, free_port, wait_for  # noqa: E402
+from tests.test_sprites import robot, save  # noqa: E402
 from tests.tiny_weights import tiny_config  # noqa: E402
 
 
@@ -171,6 +172,30 @@ def test_a_portrait_and_a_chinese_sentence_become_a_video_in_the_browser(
     filled = "return document.querySelector('#words textarea')?.value"
     wait_for(lambda: browser.execute_script(filled) == SAID, "the text", 60)
     wait_for(lambda: browser.find_elements(By.CSS_SELECTOR, "#portrait img"), "the picture", 60)
+
+
+def test_a_mouth_is_marked_in_the_browser(address: str, browser: Any, tmp_path: Path) -> None:
+    """On a phone, where no face is found: a box is drawn with a finger, and the choice says so."""
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.by import By
+
+    save(tmp_path / "robot.png", robot())
+    browser.get(address)
+    wait_for(lambda: browser.find_elements(By.CSS_SELECTOR, "#portrait input[type=file]"), "the upload")
+    browser.find_element(By.CSS_SELECTOR, "#portrait input[type=file]").send_keys(str(tmp_path / "robot.png"))
+    wide = "return document.querySelector('#mark img')?.clientWidth ?? 0"
+    wait_for(lambda: browser.execute_script(wide) > 100, "the picture to mark")
+    picture = browser.find_element(By.CSS_SELECTOR, "#mark img")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", picture)
+    size = picture.size
+    fingers = ActionChains(browser).move_to_element_with_offset(picture, -size["width"] // 8, size["height"] // 6)
+    fingers.click_and_hold().move_by_offset(size["width"] // 4, size["height"] // 10).release().perform()
+    told = "return document.querySelector('#face')?.innerText ?? ''"
+    wait_for(lambda: "框里的嘴" in browser.execute_script(told), "the choice", 60)
+    chosen = browser.execute_script("return document.querySelector('#face input:checked').value")
+    x, y, width, height = (int(part) for part in chosen.removeprefix("mouth:").split(","))
+    assert abs(x - 180) < 8 and abs(y - 267) < 8 and abs(width - 120) < 8 and abs(height - 40) < 8
+    assert browser.execute_script("return document.querySelector('.marked-box').offsetWidth") > 40
 
 
 NGINX = """

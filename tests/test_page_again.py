@@ -93,7 +93,7 @@ def test_the_same_inputs_can_be_used_again_after_coming_back(
     assert Path(wish.portrait).read_bytes() == (media / "two.png").read_bytes()
     assert Path(wish.sound).read_bytes() == (media / "speech.wav").read_bytes()
     assert files.usable(wish.portrait, "anna") is not None and files.usable(wish.portrait, "local") is None
-    _, _, choice = page.faces("portrait", wish.portrait, None, [wish.portrait, wish.face], ANNA)
+    _, _, choice, _ = page.faces("portrait", wish.portrait, None, [wish.portrait, wish.face], ANNA)
     assert choice.value == "index:1"  # who was chosen speaks again
     assert page.faces("portrait", str(media / "two.png"), None, [wish.portrait, wish.face], ANNA)[2].value == "largest"
     second = submit(page, media, ANNA, portrait=wish.portrait, sound=wish.sound)

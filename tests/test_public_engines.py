@@ -36,7 +36,7 @@ from utils.helpers import InputError, available_cores
 from video_processor import VideoReader
 
 CPU = torch.device("cpu")
-PUBLIC = [name for name in ENTRIES if name != "lite"]
+PUBLIC = [name for name in ENTRIES if ENTRIES[name].files]
 QUICK = Options(steps=1, guidance=1.0, codec="ffv1")
 
 

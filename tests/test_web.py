@@ -168,13 +168,13 @@ def test_of_a_history_only_ids_of_own_jobs_come_back(page: Page, media: Path) ->
 
 
 def test_faces_are_shown_to_choose_from(page: Page, media: Path) -> None:
-    heading, sheet, choice = page.faces("portrait", str(media / "two.png"), None, [], CHINESE)
+    heading, sheet, choice, _ = page.faces("portrait", str(media / "two.png"), None, [], CHINESE)
     assert [value for _, value in choice.choices] == ["largest", "index:0", "index:1"] and choice.visible
     with Image.open(sheet.value["path"]) as shown:
         assert shown.width == 2 * shown.height and heading.visible
     left, right = (page.pick(SimpleNamespace(index=[x, 20])) for x in (20, 160))
     assert (left, right) == ("index:0", "index:1")
-    _, sheet, choice = page.faces("portrait", str(media / "portrait.png"), None, [], ENGLISH)
+    _, sheet, choice, _ = page.faces("portrait", str(media / "portrait.png"), None, [], ENGLISH)
     assert sheet.visible and not choice.visible  # nothing to choose
     assert not page.faces("video", None, None, [], ENGLISH)[1].visible
     with pytest.raises(gr.Error, match="The portrait or video is no video"):

@@ -146,7 +146,12 @@ def _face(words: _Translated, page: Page, tabs: tuple[Any, Any], given: list[Any
         format="png",
     )
     face = gr.Radio([("largest", "largest")], value="largest", label=words("face"), visible=False, elem_id="face")
-    looked = {"fn": page.faces, "inputs": given, "outputs": [heading, found, face], "show_progress": "hidden"}
+    mark = gr.Image(
+        label=words("mark"), container=False, interactive=False, visible=False, elem_id="mark", buttons=[], format="png"
+    )
+    marked = gr.Textbox(label="marked", elem_id="marked", elem_classes="unseen")
+    marked.change(page.marked, [marked, *given[:3]], face, api_visibility=_HIDDEN, show_progress="hidden")
+    looked = {"fn": page.faces, "inputs": given, "outputs": [heading, found, face, mark], "show_progress": "hidden"}
     looked |= {"api_visibility": _HIDDEN, "concurrency_limit": 1, "concurrency_id": "faces"}
     who, portrait, video, _ = given
     for event in (portrait.change, video.change):

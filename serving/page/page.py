@@ -23,6 +23,7 @@ from serving.jobs.store import ACTIVE, DONE, EXPIRED, Job
 from serving.jobs.views import job_view
 from serving.page.face_sheet import face_at, find_faces, write_sheet
 from serving.page.files import PageFiles, link_or_copy
+from serving.page.marking import MARKS, marked_place, write_first_picture
 from serving.page.said import told
 from serving.page.showing import Showing, address, panel
 from serving.page.texts import EXAMPLE_TEXTS, TEXTS, language_for, name_of, taken_language
@@ -84,7 +85,7 @@ class Page:
 
     def faces(
         self, who: str, portrait: str | None, video: str | None, chosen: list[str], request: gr.Request
-    ) -> tuple[Any, Any, Any]:
+    ) -> tuple[Any, Any, Any, Any]:
         """The faces of the first picture, numbered from the left.
 
         Args:
@@ -95,7 +96,7 @@ class Page:
             request: says in which language.
 
         Returns:
-            Their heading, the faces, and the choice between them.
+            Their heading, the faces, the choice between them, and where there is none the picture to mark one in.
         """
         _, words = _language(request)
         path = {"portrait": portrait, "video": video}.get(who) or portrait or video
@@ -103,15 +104,37 @@ class Page:
             with _called(path, "video_file"):
                 found = [] if path is None else find_faces(path, self._detector)
             sheet = self._sheet_file(found, request) if found else None
+            first = None if path is None or found else self._first_picture(path, request)
         if path is not None and not found:
             gr.Warning(words["no_face"])
         choices = [(words["largest"], "largest")]
         choices += [(words["number"].format(number=i + 1), f"index:{i}") for i in range(len(found))]
+        choices += [(words["marked"], face) for file, face in [chosen] * (len(chosen) == 2)
+                    if file == path and not found and face.startswith(MARKS)]  # fmt: skip
         return (
             gr.Markdown(words["faces" if len(found) > 1 else "one_face"], visible=bool(found)),
             gr.Image(sheet, visible=bool(found)),
-            gr.Radio(choices, value=_kept(chosen, path, choices), visible=len(found) > 1),
+            gr.Radio(choices, value=_kept(chosen, path, choices), visible=len(choices) > 1 and len(found) != 1),
+            gr.Image(first, visible=first is not None),
         )
+
+    def _first_picture(self, path: str, request: gr.Request) -> str:
+        """The first picture as a file that only whoever asked for it may fetch."""
+        target = self._files.new_folder(_owner(request)) / "first.png"
+        write_first_picture(path, target)
+        return str(target)
+
+    def marked(
+        self, text: str, who: str, portrait: str | None, video: str | None, request: gr.Request
+    ) -> gr.Radio:
+        """The choice between the largest face and the place that was marked, which is chosen."""
+        _, words = _language(request)
+        path = {"portrait": portrait, "video": video}.get(who) or portrait or video
+        if path is None:
+            return gr.skip()
+        with self._refusals(request), _called(path, "video_file"):
+            place = marked_place(text, path)
+        return gr.Radio([(words["largest"], "largest"), (words["marked"], place)], value=place, visible=True)
 
     def _sheet_file(self, found: list[Any], request: gr.Request) -> str:
         """The sheet of faces as a file that only whoever asked for it may fetch."""

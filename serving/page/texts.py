@@ -22,8 +22,10 @@ TEXTS = {
         "face": "Who speaks in the result",
         "largest": "the largest face",
         "number": "face {number}",
-        "no_face": "No face was found in the first picture. In a video it may still come later; a portrait must show "
-        "one from the front.",
+        "no_face": "No face was found in the first picture. In a video it may still come later, and a drawn one is "
+        "looked for again; else draw a box around its mouth below, and drawn mouths are laid there.",
+        "mark": "Draw a box around the mouth",
+        "marked": "the mouth in the box (drawn mouths)",
         "what": "## 2 · What is said",
         "sound": "Sound",
         "text": "Text",
@@ -141,7 +143,10 @@ TEXTS = {
         "face": "结果里由谁来说",
         "largest": "最大的脸",
         "number": "第 {number} 张脸",
-        "no_face": "第一帧里没有找到人脸。视频后面也许还会出现；照片必须有正面的人脸。",
+        "no_face": "第一帧里没有找到人脸。视频后面也许还会出现，画出来的脸会再找一次；"
+        "还找不到时，请在下面的图上框住嘴，会贴上画好的嘴。",
+        "mark": "请框住嘴",
+        "marked": "框里的嘴（贴画好的嘴）",
         "what": "## 2 · 说什么",
         "sound": "声音",
         "text": "文字",

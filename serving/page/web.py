@@ -24,6 +24,7 @@ from serving.page.files import PageFiles
 from serving.page.gradio_words import head
 from serving.page.layout import PORTRAIT, SPEECH, build_page
 from serving.page.login import Sessions
+from serving.page.marking import script
 from serving.page.page import Page
 from serving.page.uploads import PageUploads
 from utils.config import load_config
@@ -93,7 +94,7 @@ def _mount(app: FastAPI, blocks: gr.Blocks, words: gr.I18n, max_file_gb: float) 
             primary_hue="indigo", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
         ),
         css_paths=[_HERE / "page.css"],
-        head=head(),
+        head=head() + script(),
         i18n=words,
     )
     blocks.has_launched = True  # else Gradio does not check paths; the door does, but two locks are better than one

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pipeline.options import SPRITES
+from serving.page.marking import MARKS
+
 _ADAPT_S = 60
 
 
@@ -85,6 +88,8 @@ class Wish:
         """As the form of the HTTP API."""
         fields = {"engine": self.engine or "", "steps": str(self.steps or ""), "fit": self.fit, "rest": self.rest}
         fields["face"] = self.face or "largest"
+        if fields["face"].startswith(MARKS) and not self.engine:
+            fields["engine"] = SPRITES  # the others need more than a place
         if self.adapt:
             fields["adapt"] = f"{_ADAPT_S}s"
         if self.speech is None:
