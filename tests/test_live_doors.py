@@ -24,6 +24,8 @@ from pipeline import LipSyncPipeline
 from pipeline.host import Host
 from pipeline.session import Moment
 from serving.http.security import new_key
+from serving.http.server import build_parser, live_command
+from serving.jobs.setup import read_settings
 from serving.live.listeners import Waiting
 from tests import footage
 from tests.conftest import REPO
@@ -286,3 +288,15 @@ def test_a_slow_client_misses_frames_and_no_event() -> None:
     told, dropped, first_usable = asyncio.run(take())
     assert told == [f"e{number}" for number in range(0, 120, 10)]
     assert dropped == 100 and not first_usable  # it goes on with the next key picture
+
+
+def test_web_and_api_start_a_live_server_for_the_same_people(tmp_path: Path) -> None:
+    words = ["--live-port", "8011", "--keys", "--data-dir", str(tmp_path), "--device", "cpu"]
+    arguments = build_parser("api", "", 8000).parse_args(words)
+    command = live_command(arguments, read_settings(arguments))
+    told = dict(zip(command, command[1:], strict=False))
+    assert told["--mode"] == "live" and told["--port"] == "8011" and told["--data-dir"] == str(tmp_path)
+    assert {"--keys", "--end-with-parent"} <= set(command) and "--insecure" not in command
+    build_parser("live", "", 8010).parse_args(["--port", "8011"])
+    with pytest.raises(SystemExit):  # it has no other beside it
+        build_parser("live", "", 8010).parse_args(["--live-port", "8011"])
