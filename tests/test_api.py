@@ -666,7 +666,7 @@ def test_engines_are_listed_and_named_by_jobs(service: JobService, form: dict[st
     assert not listed["wav2lip"]["installed"] and listed["wav2lip"]["download_bytes"] == 435_807_851
     assert "no commercial use" in listed["wav2lip"]["licence"] and str(tmp_path) not in str(listed)
     for name, said in {
-        "wav2lip": r"not installed.*; whoever runs this server adds it with --get-engine wav2lip\.$",
+        "wav2lip": r"not installed.*; whoever runs this server can add it \(docs/engines.md\)\.$",
         "wav9lip": "There is no engine 'wav9lip'; use one of lite",
         "os:system": "There is no engine 'os:system'",
     }.items():

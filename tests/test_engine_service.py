@@ -69,7 +69,7 @@ def test_a_job_names_an_engine_and_the_next_one_gets_the_usual_one(server: Serve
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("wav2lip-384", r"wav2lip-384 is not installed \(wav2lip384.pth not found\); whoever runs .* putting"),
+        ("wav2lip-384", r"wav2lip-384 is not installed \(wav2lip384.pth not found\); whoever runs .* can add it"),
         ("latentsync-9", "There is no engine 'latentsync-9'; use one of lite, latentsync-1.5"),
         ("tests.one_colour:OneColour", "There is no engine 'tests.one_colour:OneColour'"),
     ],
