@@ -17,7 +17,10 @@ _TITLES = {413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisf
 """As RFC 9110 names them; Python calls these so since 3.13 only."""
 _API_WORDS = (
     (r"; --list-faces shows (?:all|which faces there are)", "; give another one"),
-    (r"; (?:get it with|put the file there|accept it once with)\b.*", "; whoever runs this server can add it (docs/engines.md)."),
+    (
+        r"; (?:get it with|put the file there|accept it once with)\b.*",
+        "; whoever runs this server can add it (docs/engines.md).",
+    ),
     (r"--list-(voices|engines)", r"GET /v1/\1"),
     (r"--(video|audio|sprites)\b", r"\1_file"),
     (r"--sprites\b", "engine sprites"),
