@@ -181,7 +181,7 @@ def test_command_line(
     assert app.main(["--mode=cli", "--get-engine=wav2lip", *settings]) == 0
     assert "no commercial use" in capsys.readouterr().out
     assert app.main(["--mode=cli", "--engine=latentsync-9", "--video=x", "--audio=y", "--output=z.mp4", *settings]) == 2
-    assert "There is no engine 'latentsync-9'; use one of lite, latentsync-1.5" in capsys.readouterr().err
+    assert "There is no engine 'latentsync-9'; use one of lite, " in capsys.readouterr().err
 
 
 def test_list_of_engines(
