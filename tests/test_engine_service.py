@@ -25,7 +25,6 @@ from tests.service import REPO, wait_for
 from utils.config import load_config
 from video_processor import VideoReader
 
-
 PUBLIC = {name for name, entry in ENTRIES.items() if entry.files}
 
 
