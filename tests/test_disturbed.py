@@ -84,11 +84,11 @@ def keep_full(disk: Path, enough: Callable[[], bool]) -> None:
 
 
 def starve_in_the_middle(server: Server, disk: Path, media: Path) -> dict[str, Any]:
-    """The disk is full while a long job writes, until its runner gives up; its worker cannot even note that. Returns
-    the job as it ended."""
+    """The disk is full while a long job writes, until that is given up, which cannot even be noted. Returns the job as
+    it ended."""
     job_id = submit(server, media, "long.wav")
     wait_for(lambda: server.get(f"/v1/jobs/{job_id}")["frames"] > 0, "the first frame", PATIENCE_S)
-    keep_full(disk, lambda: "job broke" in server.log.read_text(encoding="utf-8"))
+    keep_full(disk, lambda: "the end of a job must wait" in server.log.read_text(encoding="utf-8"))
     return ended(server, job_id)
 
 

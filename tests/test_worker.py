@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -114,6 +115,21 @@ def test_a_job_that_always_takes_its_runner_down_fails_with_a_reason(tmp_path: P
     bad, good = submit(service, "dies"), submit(service, "frames")
     with working(service):
         assert (ended(service, bad).error_code, ended(service, good).state) == ("worker-lost", DONE)
+
+
+def test_jobs_wait_while_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = make_service(service_config(tmp_path, min_free_gb=1.0))
+    job_id = submit(service, "frames")
+    with monkeypatch.context() as patched, working(service) as worker:
+        patched.setattr(worker_module.shutil, "disk_usage", lambda _: SimpleNamespace(free=0.4e9))
+        wait_for(lambda: "jobs wait until there is room" in caplog.text, "a line in the log", 60)
+        wait_for(lambda: is_ready(service), "the worker", 60)
+        assert service.store.get(job_id).state == QUEUED
+        patched.undo()
+        assert ended(service, job_id).state == DONE and worker.is_ready
+    assert caplog.text.count("jobs wait") == 1
 
 
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")

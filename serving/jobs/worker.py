@@ -39,6 +39,7 @@ _SWEEP_S = 1800.0
 _CLOSE_S = 5.0
 _LONGEST_PAUSE_S = 60.0  # between two tries to load the networks
 _UNREADY_S = 900.0  # without networks for so long, a worker does not count as one any more
+_LEAST_ROOM = 16e6  # bytes, however little is to be left free
 _AGAIN_S = 1.0  # until what the job queue did not hear is said again
 
 Answer = TypeVar("Answer")
@@ -89,6 +90,7 @@ class Worker:
         self._job: Job | None = None
         self._was_ready = time.monotonic()
         self._is_heard = True  # by the job queue
+        self._had_room = True
 
     @property
     def is_ready(self) -> bool:
@@ -139,9 +141,9 @@ class Worker:
             self.service.renew(job)
 
     def work(self) -> None:
-        """Run queued jobs until there are none."""
+        """Run queued jobs until there are none, or no room for results: then they wait rather than fail."""
         with self._busy:
-            while self._load() and (job := self.service.take()) is not None:
+            while self._load() and self._has_room() and (job := self.service.take()) is not None:
                 self._job = job
                 try:
                     self._run(job)
@@ -234,9 +236,18 @@ class Worker:
         limit = self.service.config.max_run_s
         if seconds > limit:
             return f"The job took longer than {limit:g} s; give a shorter video or fewer steps.", "too-long"
-        if shutil.disk_usage(self.settings.service.data_dir).free < self.service.config.min_free_gb * 1e9 / 2:
+        if not self._has_room():
             return "The disk of the server is full; try again later.", "disk-full"
         return None
+
+    def _has_room(self) -> bool:
+        """There is room for a result. What comes in is refused earlier; see `service.min_free_gb`."""
+        least = max(self.service.config.min_free_gb * 1e9 / 2, _LEAST_ROOM)
+        has_room = shutil.disk_usage(self.settings.service.data_dir).free >= least
+        if self._had_room and not has_room:
+            _LOG.error("the disk is full; jobs wait until there is room")
+        self._had_room = has_room
+        return has_room
 
     def _conclude(self, job: Job, event: dict[str, Any], folder: Path) -> None:
         if event["event"] == "done":
