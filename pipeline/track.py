@@ -6,7 +6,7 @@ Light on purpose: nothing here loads a network, so that writers and pages can us
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -64,6 +64,7 @@ class Track:
         words: with their times; empty where no text was given.
         source: name of the sound or video, "" for a text.
         notes: sentences for a person.
+        peaks: loudest sample of each of some hundred parts of the sound, 0 to 1, to draw its waveform; maybe none.
     """
 
     duration: float
@@ -75,7 +76,8 @@ class Track:
     shape: np.ndarray
     words: tuple[Word, ...] = ()
     source: str = ""
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    peaks: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         return len(self.weights)

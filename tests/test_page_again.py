@@ -200,7 +200,7 @@ def test_no_button_is_silent(
 
     for name in ("get", "find", "count", "add", "change"):
         monkeypatch.setattr(service.store, name, broken)
-    monkeypatch.setattr(page._files, "new_folder", broken)
+    monkeypatch.setattr(page.files, "new_folder", broken)
     for request, said in ((ENGLISH, english), (CHINESE, chinese)):
         for press in (
             lambda request=request: submit(page, media, request),

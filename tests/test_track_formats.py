@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,11 +14,12 @@ import pandas
 import pysubs2
 import pytest
 
-from pipeline.track import Track
+from pipeline.track import Cue, Track
 from pipeline.tracks.arkit import COLUMNS
 from pipeline.tracks.formats import FORMATS, format_of, write_track
 from pipeline.tracks.options import TrackOptions
 from pipeline.tracks.rhubarb import drawn_cues
+from pipeline.tracks.tables import read_track
 from pipeline.tracks.visemes import ADOBE, OCULUS, VRM
 from tests.test_tracks import track_of
 from utils.helpers import InputError
@@ -170,6 +173,18 @@ def test_live2d_motion_keeps_its_schema_counts_and_curve(tmp_path: Path) -> None
     keys = points["ParamMouthOpenY"]
     assert np.abs(np.interp(track.times, keys[:, 0], keys[:, 1]) - track.curves.opening).max() < 0.011
     assert keys[-1, 0] == meta["Duration"] and len(keys) < len(track)
+
+
+def test_the_whole_track_is_read_back_and_its_preview_is_one_page(tmp_path: Path) -> None:
+    track = replace(track_of(SAID), peaks=(0.0, 0.5, 1.0), words=(Word("</script>", 0.2, 0.4),))
+    again = read_track(written(track, tmp_path, "a.track.json"))
+    assert again.cues == tuple(Cue(c.shape, round(c.start, 4), round(c.end, 4)) for c in track.cues)
+    assert [p.id for p in again.phonemes] == [p.id for p in track.phonemes] and again.peaks == track.peaks
+    assert np.allclose(again.weights, track.weights, atol=1e-4) and again.options == track.options
+    page = written(track, tmp_path, "a.html").read_text(encoding="utf-8")
+    told = re.search(r'<script type="application/json" id="track">(.*?)</script>', page, re.DOTALL)[1]
+    assert json.loads(told) == json.loads((tmp_path / "a.track.json").read_text(encoding="utf-8"))
+    assert "src=" not in page and "http" not in page  # it asks nobody for anything
 
 
 def test_words_with_their_times(tmp_path: Path) -> None:

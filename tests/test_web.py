@@ -84,7 +84,7 @@ def test_what_is_open_on_the_page_counts(page: Page, service: JobService, media:
     both = {"video": str(media / "faceless.mp4"), "text": "Good morning!"}
     for who, what, suffix, text in (("portrait", "sound", ".png", None), ("video", "text", ".mp4", "Good morning!")):
         job = service.store.get(submit(page, media, who=who, what=what, **both))
-        assert page._files.input_of(job.id).suffix == suffix and job.request.get("text") == text
+        assert page.files.input_of(job.id).suffix == suffix and job.request.get("text") == text
     job = service.store.get(submit(page, media, who="video", what="text", adapt=True))  # neither is there
     assert "audio" in job.inputs and job.request["options"]["adapt"] == 60
 

@@ -25,6 +25,7 @@ from utils.config import Config
 from utils.helpers import InputError, temporary_folder
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
+_PARTS = 600  # of a waveform that is drawn
 _SPEAKS = 0.5  # chance that somebody speaks from which a sound is believed
 
 
@@ -129,5 +130,11 @@ class TrackMaker:
     def _assembled(
         self, sound: _Heard, phonemes: tuple[Phoneme, ...], shape: np.ndarray, options: TrackOptions, **known: object
     ) -> Track:
-        heard = moved(shape, self.hearing.mouth_shape)
+        heard, known["peaks"] = moved(shape, self.hearing.mouth_shape), _peaks(sound.samples)
         return assemble(len(sound.samples) / SAMPLE_RATE, phonemes, shape, heard, options, **known)
+
+
+def _peaks(samples: np.ndarray) -> tuple[float, ...]:
+    """The loudest sample of each of `_PARTS` equal parts of a sound (N,)."""
+    starts = np.linspace(0, len(samples), _PARTS, endpoint=False).astype(int)
+    return tuple(np.maximum.reduceat(np.abs(samples), starts).astype(float).round(3).tolist())

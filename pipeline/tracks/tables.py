@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.track import SHAPES, Track
+from models.phonemes import SYMBOLS, Phoneme
+from pipeline.track import SHAPES, Cue, Curves, Track
 from pipeline.tracks.mouths import FEATURES
+from pipeline.tracks.options import TrackOptions
 from pipeline.tracks.visemes import OCULUS, VRM, adobe_visemes, oculus_weights, vrm_weights
+from voices.base import Word
 
 
 def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -67,7 +70,10 @@ def as_json(track: Track) -> dict:
     return {
         "duration": round(track.duration, 4),
         "fps": track.fps,
+        "smooth": track.options.smooth,
+        "strength": track.options.strength,
         "source": track.source,
+        "peaks": list(track.peaks),
         "words": spans(track.words, "word", "text"),
         "phonemes": spans(track.phonemes, "phoneme", "symbol"),
         "cues": spans(track.cues, "shape", "shape"),
@@ -80,11 +86,34 @@ def as_json(track: Track) -> dict:
     }
 
 
-def write_preview(track: Track, path: Path) -> None:
+def preview_page(track: Track) -> str:
     """A page that needs nothing else: an animated mouth, and the curves over the waveform of a sound chosen there."""
     page = (Path(__file__).parent / "preview.html").read_text(encoding="utf-8")
     told = json.dumps(as_json(track), ensure_ascii=False).replace("</", "<\\/")
-    path.write_text(page.replace("TRACK", told, 1), encoding="utf-8")
+    return page.replace("TRACK", told, 1)
+
+
+def write_preview(track: Track, path: Path) -> None:
+    """See `preview_page`."""
+    path.write_text(preview_page(track), encoding="utf-8")
+
+
+def read_track(path: Path) -> Track:
+    """A track as `write_track_json` has written it."""
+    told = json.loads(path.read_text(encoding="utf-8"))
+    frames, ids = told["frames"], {symbol: number for number, symbol in enumerate(SYMBOLS)}
+    return Track(
+        told["duration"],
+        TrackOptions(fps=told["fps"], smooth=told["smooth"], strength=told["strength"]),
+        tuple(Phoneme(p["phoneme"], ids[p["phoneme"]], p["start"], p["end"]) for p in told["phonemes"]),
+        tuple(Cue(c["shape"], c["start"], c["end"]) for c in told["cues"]),
+        np.array(frames["weights"], np.float32),
+        Curves(*(np.array(frames[name], np.float32) for name in FEATURES)),
+        np.array(frames["coefficients"], np.float32),
+        tuple(Word(w["word"], w["start"], w["end"]) for w in told["words"]),
+        told["source"],
+        peaks=tuple(told["peaks"]),
+    )
 
 
 def write_track_json(track: Track, path: Path) -> None:

@@ -10,6 +10,7 @@ import gradio as gr
 from pipeline.options import FITS, RESTS
 from serving.jobs.setup import ROOT
 from serving.page.files import UPLOADS_KEPT_S
+from serving.page.movement import add_movement
 from serving.page.page import Page
 from serving.page.texts import EXAMPLE_TEXTS, TEXTS
 from serving.page.wish import Wish
@@ -87,6 +88,7 @@ def build_page(page: Page) -> tuple[gr.Blocks, gr.I18n]:
         )
         made.success(lambda: True, None, agreed, api_visibility=_HIDDEN)
         made.success(None, None, None, js=_SHOW.format("result"), api_visibility=_HIDDEN)
+        add_movement(page, words, _HIDDEN)
         result.show_newest(made.success)
         result.show_newest(blocks.load)
         _again(page, form, result)

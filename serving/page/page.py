@@ -57,14 +57,14 @@ class Page:
         files: PageFiles,
         has_keys: bool = False,
     ):
-        self._service = service
-        self._intake = intake
+        self.service = service
+        self.intake = intake
         self._detector = detector
-        self._files = files
+        self.files = files
         self._has_keys = has_keys
 
     @contextmanager
-    def _refusals(self, request: gr.Request) -> Iterator[None]:
+    def refusals(self, request: gr.Request) -> Iterator[None]:
         """What goes wrong within the block is said on the page: no button stays silent."""
         language, words = _language(request)
         try:
@@ -76,7 +76,7 @@ class Page:
         except Exception as error:
             if is_disk_full(error):
                 raise _refused(disk_full().detail, language) from error
-            if isinstance(error, self._service.store.faults):
+            if isinstance(error, self.service.store.faults):
                 raise _refused(store_away().detail, language) from error
             _LOG.exception("the page could not do what was asked")
             raise gr.Error(words["broken"], duration=_REFUSAL_S, print_exception=False) from error
@@ -100,7 +100,7 @@ class Page:
         """
         _, words = _language(request)
         path = {"portrait": portrait, "video": video}.get(who) or portrait or video
-        with self._refusals(request):
+        with self.refusals(request):
             with _called(path, "video_file"):
                 found = [] if path is None else find_faces(path, self._detector)
             sheet = self._sheet_file(found, request) if found else None
@@ -138,7 +138,7 @@ class Page:
 
     def _sheet_file(self, found: list[Any], request: gr.Request) -> str:
         """The sheet of faces as a file that only whoever asked for it may fetch."""
-        path = self._files.new_folder(_owner(request)) / "faces.png"
+        path = self.files.new_folder(owner_of(request)) / "faces.png"
         write_sheet(found, path)
         return str(path)
 
@@ -151,7 +151,7 @@ class Page:
         _, words = _language(request)
         if video is None:
             return None
-        with self._refusals(request), _called(video, "video_file"):
+        with self.refusals(request), _called(video, "video_file"):
             has_audio = probe_video(video).has_audio
         if not has_audio:
             raise gr.Error(words["no_sound"], duration=_REFUSAL_S, print_exception=False)
@@ -184,7 +184,7 @@ class Page:
         missing = _missing(wish, consent)
         if missing is not None:
             raise gr.Error(words[missing], duration=_REFUSAL_S, print_exception=False)
-        with self._refusals(request):
+        with self.refusals(request):
             job = self._take_in(wish, request)
             told_language = self._taken_language(wish, language, request)
             known = [job.id, *(known.id for known in self._known(history, request))][:_HISTORY]
@@ -192,14 +192,14 @@ class Page:
         return job.id, known
 
     def _take_in(self, wish: Wish, request: gr.Request) -> Job:
-        with tempfile.TemporaryDirectory(dir=self._service.config.data_dir / INCOMING) as folder:
+        with tempfile.TemporaryDirectory(dir=self.service.config.data_dir / INCOMING) as folder:
             files = {}
             for name, path in {"video_file": wish.source, "audio_file": wish.speech}.items():
                 if path is not None:
                     files[name] = Path(folder) / FILES[name]
                     link_or_copy(Path(path), files[name])
-            job = self._intake.submit(Form(wish.fields(), files), _owner(request), Caller(_expected(request)))
-        self._files.keep(job.id, wish)
+            job = self.intake.submit(Form(wish.fields(), files), owner_of(request), caller_of(request))
+        self.files.keep(job.id, wish)
         return job
 
     def _taken_language(self, wish: Wish, language: str, request: gr.Request) -> list[str]:
@@ -207,27 +207,27 @@ class Page:
         lang, voice = wish.spoken_by()
         if wish.speech is not None or lang != "auto":
             return []
-        choice = self._intake.speaker.check(wish.text, lang, voice or None, wish.speed, _expected(request))
+        choice = self.intake.speaker.check(wish.text, lang, voice or None, wish.speed, _expected(request))
         found = choice.detected
         return [taken_language(found.language, found.by, found.certainty, language)]
 
     def again(self, job_id: str | None, request: gr.Request) -> Wish | None:
         """What a job was made from, to be put into the form again; None, with a word about it: it is not kept."""
         _, words = _language(request)
-        with self._refusals(request):
+        with self.refusals(request):
             job = self._job(job_id, request)
-            wish = None if job is None else self._files.again(job.id, job.owner)
+            wish = None if job is None else self.files.again(job.id, job.owner)
         (gr.Warning if wish is None else gr.Info)(words["again_gone" if wish is None else "again_done"])
         return wish
 
     def cancel(self, job_id: str | None, request: gr.Request) -> None:
         """Cancel a job that is under way, or delete one that has ended, and its files at once."""
-        with self._refusals(request):
+        with self.refusals(request):
             job = self._job(job_id, request)
             if job is not None:
                 with suppress(Problem):  # it has just come to its end, or is gone
-                    (self._service.cancel if job.state in ACTIVE else self._service.delete)(job.id, job.owner)
-                self._files.remove(job.id)
+                    (self.service.cancel if job.state in ACTIVE else self.service.delete)(job.id, job.owner)
+                self.files.remove(job.id)
 
     # ---- what comes out ----
 
@@ -249,7 +249,7 @@ class Page:
         _, words = _language(request)
         try:
             return self._look(job_id, stage, history, request)
-        except self._service.store.faults:
+        except self.service.store.faults:
             waits = panel(words["away"], bad=True)
             return (gr.Column(visible=True), waits, *[gr.skip()] * 4, gr.Timer(active=True), gr.skip(), [])
 
@@ -263,7 +263,7 @@ class Page:
             gr.skip() if now == stage else pictures,
             gr.Button(visible=active),
             gr.Button(visible=job is not None and not active),
-            gr.Button(visible=job is not None and self._files.input_of(job.id) is not None),
+            gr.Button(visible=job is not None and self.files.input_of(job.id) is not None),
             gr.Timer(active=active),
             gr.skip() if now == stage else self._titles(history, job_id, request),
             now,
@@ -271,19 +271,19 @@ class Page:
 
     def status(self, job_id: str, request: gr.Request) -> dict[str, Any]:
         """A job as the HTTP API shows it, for programs; with the address of its result on this page."""
-        with self._refusals(request):
+        with self.refusals(request):
             job = self._job(job_id, request)
             if job is None:
                 return {"state": EXPIRED}
-            position = self._service.store.position(job)
-            view = job_view(job, position, self._service.config.keep_h).model_dump(mode="json")
-            view["result_url"] = address(self._files.fetch(job, job.result)) if job.state == DONE else None
-            view["preview_url"] = address(self._files.fetch(job, job.preview)) if view["preview_url"] else None
+            position = self.service.store.position(job)
+            view = job_view(job, position, self.service.config.keep_h).model_dump(mode="json")
+            view["result_url"] = address(self.files.fetch(job, job.result)) if job.state == DONE else None
+            view["preview_url"] = address(self.files.fetch(job, job.preview)) if view["preview_url"] else None
             return view
 
     def recall(self, history: list[str] | None, request: gr.Request) -> str | None:
         """The newest job of this browser that is still known."""
-        with self._refusals(request):
+        with self.refusals(request):
             return next((job.id for job in self._known(history, request)), None)
 
     def _titles(self, history: Any, job_id: str | None, request: gr.Request) -> Any:
@@ -294,7 +294,7 @@ class Page:
         return gr.Dropdown(choices, value=chosen, visible=len(choices) > 1)
 
     def _showing(self, request: gr.Request) -> Showing:
-        return Showing(self._service, self._files, _language(request)[0])
+        return Showing(self.service, self.files, _language(request)[0])
 
     def _known(self, history: Any, request: gr.Request) -> list[Job]:
         """The jobs of a history, which may be anything that a client sends."""
@@ -303,8 +303,8 @@ class Page:
 
     def _job(self, job_id: Any, request: gr.Request) -> Job | None:
         """A job of whoever asks; None for everything else that may come as an id."""
-        job = self._service.store.get(job_id) if isinstance(job_id, str) else None
-        return job if job is not None and job.owner == _owner(request) else None
+        job = self.service.store.get(job_id) if isinstance(job_id, str) else None
+        return job if job is not None and job.owner == owner_of(request) else None
 
     # ---- languages ----
 
@@ -327,13 +327,13 @@ class Page:
     def _account(self, request: gr.Request) -> str:
         """Who is logged in, and the way out."""
         _, words = _language(request)
-        name, out = (html.escape(word) for word in (words["logged_in"].format(name=_owner(request)), words["logout"]))
+        name, out = (html.escape(word) for word in (words["logged_in"].format(name=owner_of(request)), words["logout"]))
         return f'<form method="post" action="logout"><span>{name}</span> <button>{out}</button></form>'
 
     def engines(self) -> list[str]:
         """Engines that can draw here, the usual one first."""
-        usual = self._intake.defaults.engine
-        return [usual, *(view.name for view in self._intake.engines() if view.installed and view.name != usual)]
+        usual = self.intake.defaults.engine
+        return [usual, *(view.name for view in self.intake.engines() if view.installed and view.name != usual)]
 
     def can_speak(self) -> bool:
         """This installation can speak texts."""
@@ -342,7 +342,7 @@ class Page:
     def _languages(self) -> list[str]:
         """Codes of the languages of texts, those that are looked after first."""
         try:
-            spoken = {voice.language for voice in self._intake.speaker.processor.voices}
+            spoken = {voice.language for voice in self.intake.speaker.processor.voices}
         except Problem:
             return []
         return [code for code in [*EXAMPLE_TEXTS, *sorted(spoken - EXAMPLE_TEXTS.keys())] if code in spoken]
@@ -351,7 +351,7 @@ class Page:
         """The voices of a language, or all of them with their languages where it is "auto"; one may be chosen."""
         language, words = _language(request)
         known: dict[str, list[Any]] = {}
-        for voice in self._intake.speaker.processor.voices if self.can_speak() else ():
+        for voice in self.intake.speaker.processor.voices if self.can_speak() else ():
             known.setdefault(voice.language, []).append(voice)
         choices = [(words["usual_voice"], "")]
         for code in self._languages() if lang == "auto" else [lang]:
@@ -386,7 +386,8 @@ def _called(path: str | None, name: str) -> Iterator[None]:
         raise InputError(str(error).replace(path or "", name)) from error
 
 
-def _owner(request: gr.Request) -> str:
+def owner_of(request: gr.Request) -> str:
+    """Whose jobs somebody's are."""
     return request.username or LOCAL_OWNER
 
 
@@ -398,6 +399,11 @@ def _language(request: gr.Request) -> tuple[str, dict[str, str]]:
 def _expected(request: gr.Request) -> str | None:
     """The language of a text that does not tell its own: the one that the browser wants most."""
     return preferred_language(request.headers.get("accept-language"))
+
+
+def caller_of(request: gr.Request) -> Caller:
+    """What is known of somebody beside the form."""
+    return Caller(_expected(request))
 
 
 def _refused(sentence: str, language: str) -> gr.Error:
