@@ -120,7 +120,7 @@ class Page:
 
     def _first_picture(self, path: str, request: gr.Request) -> str:
         """The first picture as a file that only whoever asked for it may fetch."""
-        target = self._files.new_folder(_owner(request)) / "first.png"
+        target = self.files.new_folder(owner_of(request)) / "first.png"
         write_first_picture(path, target)
         return str(target)
 
@@ -132,7 +132,7 @@ class Page:
         path = {"portrait": portrait, "video": video}.get(who) or portrait or video
         if path is None:
             return gr.skip()
-        with self._refusals(request), _called(path, "video_file"):
+        with self.refusals(request), _called(path, "video_file"):
             place = marked_place(text, path)
         return gr.Radio([(words["largest"], "largest"), (words["marked"], place)], value=place, visible=True)
 
