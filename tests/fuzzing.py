@@ -214,7 +214,8 @@ def _write_again(path: Path, folder: Path) -> None:
     info = probe_video(path, LIMITS)
     length = min(info.duration or 0.4, 1.0)
     target = folder / "again.mkv"
-    with VideoWriter(target, info, crf=40, audio_from=path if info.has_audio else None, audio_duration=1.0) as writer:
+    carried = {"audio_from": path if info.has_audio else None, "copy_from": None if info.is_image else path}
+    with VideoWriter(target, info, crf=40, audio_duration=1.0, **carried) as writer:
         for frame in itertools.islice(fitted_frames(path, length + 0.2, "bounce", limits=LIMITS), 2 * _MAX_FRAMES):
             writer.write(frame)
     assert probe_video(target).width in (info.width, info.width - info.width % 2)  # players want even sizes

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline import LipSyncPipeline
 from pipeline.options import Options
-from serving.http.forms import read_form
+from serving.http.forms import openapi_body, read_form
 from serving.problems import Problem
 from tests.footage import face_frame, make_portrait, make_sound, make_video
 from tests.test_formats import psnr, read_all
@@ -131,7 +131,9 @@ def noisy_video(path: Path, crf: int) -> Path:
 def test_auto_is_a_quality_for_clients_too():
     assert read_form({"crf": "auto"}).crf == "auto" and read_form({"crf": "20", "size": "1280"}).crf == 20
     for wrong in ("best", "60", "-1"):
-        with pytest.raises(Problem, match="crf"):
+        with pytest.raises(Problem, match="The field 'crf' cannot"):
             read_form({"crf": wrong})
+    told = openapi_body()["content"]["multipart/form-data"]["schema"]["properties"]["crf"]["anyOf"]
+    assert {"const": "auto", "type": "string"} in told and {"maximum": 51, "minimum": 0, "type": "integer"} in told
     with pytest.raises(InputError, match="0 to 51 or auto"):
         Options(crf="best").check()

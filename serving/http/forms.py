@@ -124,7 +124,7 @@ def read_form(texts: dict[str, str], kind: type[Fields] = JobForm) -> Fields:
         return kind.model_validate({name: value for name, value in texts.items() if value != ""})
     except ValidationError as error:
         faults = [
-            {"field": ".".join(map(str, fault["loc"])), "message": fault["msg"]}
+            {"field": str(fault["loc"][0]), "message": fault["msg"]}
             for fault in error.errors(include_url=False, include_input=False, include_context=False)
         ]
         first = faults[0]
@@ -164,5 +164,5 @@ def _given(field: dict[str, Any]) -> dict[str, Any]:
     kinds = [kind for kind in field.pop("anyOf", []) if kind != {"type": "null"}]
     if kinds:
         del field["default"]
-        field |= kinds[0]
+        field |= kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
     return field
