@@ -308,7 +308,8 @@ def _bit_rate(container: InputContainer, stream: VideoStream, duration: float | 
     """Of the pictures, bits per second; where the file does not say, what is left of it beside its sound."""
     if stream.bit_rate or not duration or not container.size:
         return stream.bit_rate or None
-    others = sum(other.bit_rate or 0 for other in container.streams.audio)
+    # A sound that FFmpeg has no decoder for tells nothing of itself.
+    others = sum(other.bit_rate or 0 for other in container.streams.audio if other.codec_context)
     whole = 8 * container.size / duration
     return round(max(whole - others, whole / 5))
 
