@@ -257,7 +257,7 @@ class Session:
                         start = None  # nobody is there: the clock stands still
                         self._changed.wait()
                     if self._closing:
-                        return
+                        return self._say_farewell()
                     now = time.monotonic()
                     lead = LEAD_FRAMES / self._fps
                     start = now + lead - self._number / self._fps if start is None else start
@@ -267,6 +267,13 @@ class Session:
                         if time.monotonic() < due - lead:
                             continue  # woken for another reason
                 self._make(loop, due)
+
+    def _say_farewell(self) -> None:
+        """Tell everybody that nothing more comes."""
+        time_s, nothing = self._number / self._fps, np.zeros(0, np.int16)
+        events = tuple({**event, "time": round(time_s, 3)} for event in (*self._events, {"event": "closed"}))
+        for listener in self._listeners:
+            listener.put(Moment(self._number, time_s, time.monotonic(), None, None, nothing, events))
 
     def _make(self, loop: Any, due: float) -> None:
         hurries = time.monotonic() > due

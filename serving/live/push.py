@@ -69,7 +69,7 @@ class Push:
                     continue
                 packet = moment.packet
                 needs_key = needs_key and not (packet is not None and packet.is_key)
-                if needs_key:
+                if needs_key or not len(moment.sound):
                     continue
                 if muxer is None:
                     muxer = LiveMuxer(

@@ -100,7 +100,6 @@ class Sessions:
     async def end(self, live: LiveSession) -> None:
         """End a session now."""
         if self._open.pop(live.id, None) is not None:
-            live.session.tell("closed")
             await to_thread.run_sync(self.studio.close, live.session)
             _LOG.info("live session ends", extra={"sessions": len(self._open)})
 
