@@ -14,11 +14,17 @@ from typing import Any
 
 import schemathesis
 from schemathesis.generation.meta import TestPhase
+from schemathesis.transport.serialization import Binary  # what counts as a "string" of the format "binary"
 
 _MEDIA = Path(os.environ["LIPSYNC_TEST_MEDIA"])
-_FILES = {"video_file": (_MEDIA / "portrait.png").read_bytes(), "audio_file": (_MEDIA / "speech.wav").read_bytes()}
+_NAMES = {"video": "portrait.png", "audio": "speech.wav"}
+_FILES = {f"{name}_file": Binary((_MEDIA / file).read_bytes()) for name, file in _NAMES.items()}
+_ADDRESSES = {f"{name}_url": f"{os.environ['LIPSYNC_TEST_SHOP']}/{file}" for name, file in _NAMES.items()}
 _QUICK = {"steps": 1, "lang": "auto", "face": "largest"}
-_LEFT_OUT = ("text_input", "voice", "webhook_url", "adapt")
+_LEFT_OUT = (
+    *("text_input", "voice", "webhook_url", "adapt", "srt", "engine", "layer", "erase"),
+    *("video_url", "audio_url", "sprites_url", "sprites_file"),
+)
 _TURN = itertools.count()
 _KEY = re.compile("[!-~]{1,200}")
 
@@ -37,4 +43,5 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     if isinstance(case.body, dict) and _fits(case) and next(_TURN) % 2:
         kept = {name: value for name, value in case.body.items() if name not in _LEFT_OUT}
         quick = {name: value for name, value in _QUICK.items() if name in kept}
-        case.body = kept | quick | _FILES  # a new one: requests may share it
+        inputs = _ADDRESSES if case.media_type == "application/json" else _FILES
+        case.body = kept | quick | inputs  # a new one: requests may share it

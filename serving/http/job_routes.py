@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
 
 from serving.http.context import Context, OneJob, Owner
-from serving.http.events import EventStream, events_response
+from serving.http.events import events_response
 from serving.http.forms import openapi_body
 from serving.http.refusals import problems
 from serving.http.results import VIDEO, result_response
@@ -47,11 +47,10 @@ IdempotencyKey = Annotated[
 LastEventId = Annotated[str | None, Header(description="id of the last event that was seen; only newer ones are sent")]
 UPLOAD = problems(400, 408, 413, 415, 422, 429, 501, 507)
 _BODY = {"requestBody": openapi_body()}
+_WORD = {"type": "string"}
+_EVENT = {"itemSchema": {"type": "object", "properties": {"data": _WORD, "event": _WORD, "id": _WORD}}}
 _EVENTS: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "Events; the data of most is the job.",
-        "content": {"text/event-stream": {"schema": {"type": ["string", "object"]}}},  # all of it, or event by event
-    },
+    200: {"description": "Events; the data of most is the job.", "content": {"text/event-stream": _EVENT}},
     204: {"description": "The job has ended, and the client has seen that."},
 }
 _ABOUT_ONE_JOB = (
@@ -179,7 +178,7 @@ def retry_job(job: OneJob, context: Context) -> JobView:
     return context.view(context.service.retry(job.id, job.owner))
 
 
-@JOBS.get("/jobs/{job_id}/events", response_class=EventStream, responses=_EVENTS | problems(404))
+@JOBS.get("/jobs/{job_id}/events", response_class=Response, responses=_EVENTS | problems(404))
 def follow_job(job: OneJob, context: Context, last_event_id: LastEventId = None) -> Response:
     """The job again whenever something has changed, until it has ended; the event's name is the job's state, `deleted`
     when it is no more, or `outage` when the server itself cannot see it: then the connection breaks off, come again."""
