@@ -115,6 +115,7 @@ def test_events_have_ids_with_which_they_are_taken_up_again(client: httpx.Client
     assert new.seen(1)[0] == second
     service.progress(taken, 5, 10, 2.5)
     third = whole.seen(3)[2]
+    again.seen(1), new.seen(2)
     service.complete(taken, result_file(service), SUMMARY)
     assert whole.ended() == again.ended() == new.ended() == "cleanly"
     assert [event["event"] for event in whole.events] == ["queued", "running", "running", "done"]

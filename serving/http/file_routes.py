@@ -23,7 +23,7 @@ _LONGEST_S = 7 * 86400
 _RANGE: dict[int | str, dict[str, Any]] = {
     206: {
         "description": "The range of the file that the header Range asks for.",
-        "content": {kind: {} for kind in (*MEDIA_TYPES.values(), SUBTITLES_TYPE)},
+        "content": {kind: {} for kind in (*MEDIA_TYPES.values(), SUBTITLES_TYPE, "application/json")},
         "headers": {"Content-Range": {"schema": {"type": "string"}}},
     },
     304: {"description": "The client has it already, as If-None-Match says."},
