@@ -82,7 +82,8 @@ def build_page(page: Page) -> tuple[gr.Blocks, gr.I18n]:
         consent = gr.Checkbox(False, label=words("agree"), elem_id="agree")
         make = gr.Button(words("make"), variant="primary", size="lg", elem_id="make")
         blocks.load(page.choices, None, [*form.translated, account], api_visibility=_HIDDEN)
-        blocks.load(lambda agreed: agreed is True, agreed, consent, api_visibility=_HIDDEN)
+        # A tick that is set before this answers stays.
+        blocks.load(lambda agreed: agreed is True or gr.skip(), agreed, consent, api_visibility=_HIDDEN)
         made = make.click(
             page.submit, [*form.inputs, consent, history], [result.job, history], api_name="submit", concurrency_limit=4
         )
@@ -151,7 +152,7 @@ def _face(words: _Translated, page: Page, tabs: tuple[Any, Any], given: list[Any
     mark = gr.Image(
         label=words("mark"), container=False, interactive=False, visible=False, elem_id="mark", buttons=[], format="png"
     )
-    marked = gr.Textbox(label="marked", elem_id="marked", elem_classes="unseen")
+    marked = gr.Textbox(label=words("marked"), elem_id="marked", elem_classes="unseen")
     marked.change(page.marked, [marked, *given[:3]], face, api_visibility=_HIDDEN, show_progress="hidden")
     looked = {"fn": page.faces, "inputs": given, "outputs": [heading, found, face, mark], "show_progress": "hidden"}
     looked |= {"api_visibility": _HIDDEN, "concurrency_limit": 1, "concurrency_id": "faces"}
