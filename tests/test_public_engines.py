@@ -16,6 +16,7 @@ import torch
 
 import app
 import engines
+from engines.base import Style
 from engines.boxes import box_matrix, matrix_box
 from engines.catalogue import ENTRIES
 from engines.landmarks import brows_and_nose, sixty_eight
@@ -24,7 +25,7 @@ from faces.usable import NO_FACE
 from language_processor import SpokenText, Utterance
 from pipeline import LipSyncPipeline, Options
 from pipeline.engine_choice import check_offered, list_engines
-from pipeline.speed import known_pace, measure_pace
+from pipeline.speed import _frame, known_pace, measure_pace
 from serving.cli.making import Maker, VideoJob
 from tests import footage
 from tests.conftest import REPO
@@ -109,6 +110,20 @@ def test_the_sound_moves_the_mouth_and_the_seed_decides(lip_sync: LipSyncPipelin
         assert np.array_equal(first, picture(spoken, name))
         assert not np.array_equal(first, picture(silent, name))
     assert not np.array_equal(picture(spoken, "latentsync-1.5"), picture(spoken, "latentsync-1.5", seed=2))
+
+
+@pytest.mark.parametrize("name", ["latentsync-1.5", "musetalk-1.5", "wav2lip"])
+def test_a_frame_hears_the_sound_of_its_own_time(name: str, lip_sync: LipSyncPipeline) -> None:
+    """The second frame of a window is drawn differently before a noise and in it, and alike when asked again."""
+    lip_sync._choose(name)
+    engine, noise = lip_sync.engine, np.random.default_rng(0).normal(0, 0.2, 16000)
+    speech = engine.hear(np.concatenate([np.zeros(16000), noise]).astype(np.float32))
+
+    def drawn(*seconds: float) -> np.ndarray:
+        return engine.painter("anybody", speech, Style())([_frame(engine, time) for time in seconds])
+
+    silent, heard, again = drawn(0.2, 0.2)[1], drawn(0.2, 1.5)[1], drawn(0.2, 1.5)[1]
+    assert np.array_equal(heard, again) and np.abs(heard - silent).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", ["latentsync-1.5", "musetalk-1.5", "wav2lip"])
