@@ -49,7 +49,8 @@ def test_latentsync_states(case: str, whisper: WhisperEncoder, monkeypatch: pyte
     samples = sound(facts["seconds"], facts["signal_seed"]) / np.float32(32768)
     columns = golden[f"{case}_mel_cols"]
     power = log_power(samples, 0, facts["mel_frames"], end=len(samples))
-    assert np.abs(hearing.scaled(power, float(power.max()))[:, columns].numpy() - golden[f"{case}_mel"]).max() < 1e-5
+    mel = hearing.scaled(power, float(power.max()))[:, columns].numpy()
+    assert np.abs(mel - golden[f"{case}_mel"]).max() < TOLERANCE  # sums in single precision depend on the processor
     heard = WhisperStates(whisper, LATENTSYNC, samples)
     assert len(heard) == facts["feature_length"]
     rows = golden[f"{case}_feat_rows"]

@@ -164,7 +164,7 @@ def test_the_command_measures_and_shows_mouths(tmp_path: Path, tiny_weights: Pat
     clips.mkdir()
     (weights / "debug").mkdir(parents=True)
     for folder in (*tiny_weights.iterdir(), *(tiny_weights / "debug").iterdir()):
-        if folder != tiny_weights / "debug":
+        if folder.name not in ("debug", "phonemes"):
             (weights / folder.relative_to(tiny_weights)).symlink_to(folder.resolve(), target_is_directory=True)
     (weights / "debug" / "phonemes").symlink_to(REPO / "pretrained" / "lite" / "phonemes", target_is_directory=True)
     make_video(clips / "large.mp4", 2.2, size=(240, 240))

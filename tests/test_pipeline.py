@@ -355,7 +355,16 @@ def test_progress_counts_up_to_the_expected_number(lip_sync: LipSyncPipeline, tm
     assert {total for done, total in seen if done} == {30}
 
 
-@pytest.mark.parametrize("stage", ["fitted_frames", "mouth_windows", "draw_mouths", "render_mouths", "pasted"])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "pipeline.job.fitted_frames",
+        "pipeline.seeing.mouth_windows",
+        "pipeline.job.draw_mouths",
+        "pipeline.job.render_mouths",
+        "engines.base.composite",
+    ],
+)
 def test_an_error_in_any_stage_ends_the_run_and_leaves_nothing(
     lip_sync: LipSyncPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
@@ -363,7 +372,7 @@ def test_an_error_in_any_stage_ends_the_run_and_leaves_nothing(
         raise OSError("the disk is on fire")
 
     video = footage.make_video(tmp_path / "video.mp4", 1.0)
-    monkeypatch.setattr(job, stage, broken)
+    monkeypatch.setattr(stage, broken)
     before = set(tmp_path.iterdir())
     with pytest.raises(OSError, match="on fire"):
         run(lip_sync, video, 1.0, "out.mp4")
