@@ -96,7 +96,7 @@ def test_the_first_seconds_can_be_watched_while_the_rest_is_made(server: Server,
             assert "Synthetic" in container.metadata["comment"]
         assert server.get(job)["state"] == "running"
         client.delete(job)
-        assert client.get(url).status_code == 410 and not (server.data / job[1:]).exists()
+        assert client.get(url).status_code == 404 and not (server.data / job[1:]).exists()
 
 
 def test_a_client_of_generate_that_goes_away_cancels_its_job(server: Server, media: Path) -> None:
