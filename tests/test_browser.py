@@ -161,6 +161,7 @@ def test_a_portrait_and_a_chinese_sentence_become_a_video_in_the_browser(
     wide = "return document.documentElement.scrollWidth - window.innerWidth"
     assert browser.execute_script(wide) <= 0  # nothing to scroll sideways
     assert browser.execute_script(WIDTHS) == widths
+    wait_for(lambda: not browser.find_elements(By.CSS_SELECTOR, ".toast-body"), "the refusal to go", 60)
     assert set(browser.execute_script(LATIN)) <= {"English", "Français", "Deutsch", "Español"}
     assert asked_by(browser, address) == {address}  # nothing from elsewhere: the page works offline
     browser.get(address)  # the browser remembers, and shows the result first

@@ -24,6 +24,7 @@ _EXACT = {
     "Loading": "加载中",
     "Loading...": "加载中……",
     "processing": "处理中",
+    "common.complete": "完成",  # for screen readers; Gradio has no word for its key
     "Progress": "进度",
     "Waiting": "等待中",
     "An error occurred": "出错了",
