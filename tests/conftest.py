@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,3 +110,30 @@ def example_portrait() -> Path:
 def example_speech() -> Path:
     """The bundled speech file, mono 24 kHz, about six seconds."""
     return REPO / "examples" / "speech.wav"
+
+
+@pytest.fixture(scope="module")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str | None]:
+    """A Redis of the test file's own; None where there is no redis-server."""
+    from tests.service import redis_server
+
+    if shutil.which("redis-server") is None:
+        yield None
+        return
+    pytest.importorskip("redis")
+    with redis_server(tmp_path_factory.mktemp("redis")) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def queue_url(request: pytest.FixtureRequest) -> str | None:
+    """Where jobs are kept: None is SQLite, then an empty Redis."""
+    if request.param == "sqlite":
+        return None
+    url = request.getfixturevalue("redis_url")
+    if url is None:
+        pytest.skip("redis-server is not installed")
+    import redis
+
+    redis.Redis.from_url(url).flushall()
+    return url

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 pytest.importorskip("gradio", reason="gradio is not installed (requirements.txt)")
 
 from serving.page.texts import TEXTS  # noqa: E402
+from tests.browser import browser as chromium  # noqa: E402
 from tests.pages import make_inputs  # noqa: E402
 from tests.service import REPO, check_alive, free_port, wait_for  # noqa: E402
 from tests.test_sprites import robot, save  # noqa: E402
@@ -76,25 +76,16 @@ def test_programs_use_the_page_too(address: str, media: Path, tmp_path: Path) ->
 @pytest.fixture
 def browser() -> Iterator[Any]:
     """Chromium as wide as a phone, in Chinese."""
-    if shutil.which("chromium") is None or shutil.which("chromedriver") is None:
-        pytest.skip("no Chromium: apt-get install chromium chromium-driver")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (requirements-dev.txt)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    quiet = ("no-first-run", "disable-background-networking", "disable-component-update", "disable-sync")
-    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", *quiet):
-        options.add_argument(f"--{argument}")
+    with chromium(_chinese_phone) as driver:
+        yield driver
+
+
+def _chinese_phone(options: Any) -> None:
     phone = {"deviceMetrics": {"width": 390, "height": 844, "pixelRatio": 1.0, "touch": True}}
     options.add_experimental_option("mobileEmulation", phone)
     options.accept_insecure_certs = True
     options.add_experimental_option("prefs", {"intl.accept_languages": "zh-CN"})
     options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        options.add_argument(f"--user-data-dir={profile}")
-        service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
-        driver = webdriver.Chrome(options=options, service=service)
-        yield driver
-        driver.quit()
 
 
 def asked_by(browser: Any, page: str) -> set[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from serving.jobs.setup import hours
 from serving.jobs.storage import JobFiles
 from serving.jobs.store import CANCELLED, DONE, EXPIRED, FAILED, QUEUED, RUNNING
 from serving.problems import Problem
-from tests.service import make_service, redis_server, result_file, service_config, stored_files, submit
+from tests.service import make_service, result_file, service_config, stored_files, submit
 from utils.helpers import InputError
 
 SUMMARY = {"frames": 10, "seconds": 2.0}
@@ -31,32 +30,14 @@ class Clock:
         return self.now
 
 
-@pytest.fixture(scope="module")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str | None]:
-    if shutil.which("redis-server") is None:
-        yield None
-        return
-    pytest.importorskip("redis")
-    with redis_server(tmp_path_factory.mktemp("redis")) as url:
-        yield url
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def service(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> JobService:
-    url = None
-    if request.param == "redis":
-        url = request.getfixturevalue("redis_url")
-        if url is None:
-            pytest.skip("redis-server is not installed")
-        import redis
-
-        redis.Redis.from_url(url).flushall()
-    return make_service(service_config(tmp_path), url, clock)
+@pytest.fixture
+def service(queue_url: str | None, tmp_path: Path, clock: Clock) -> JobService:
+    return make_service(service_config(tmp_path), queue_url, clock)
 
 
 def state(service: JobService, job_id: str) -> str:

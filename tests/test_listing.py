@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,39 +16,16 @@ from serving.http.intake import Intake
 from serving.http.speech import Speaker
 from serving.jobs.queues import open_store
 from serving.jobs.store import DONE, QUEUED, Job, JobStore, SqliteJobStore
-from tests.service import REPO, make_service, redis_server, service_config
+from tests.service import REPO, make_service, service_config
 from utils.config import load_config
 
 MANY = 100_000
 PATIENCE_S = 0.25  # for one look at a list, on a computer that does other things as well
 
 
-@pytest.fixture(scope="module")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str | None]:
-    if shutil.which("redis-server") is None:
-        yield None
-        return
-    pytest.importorskip("redis")
-    with redis_server(tmp_path_factory.mktemp("redis")) as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "redis"])
-def url(request: pytest.FixtureRequest) -> str | None:
-    if request.param == "sqlite":
-        return None
-    url = request.getfixturevalue("redis_url")
-    if url is None:
-        pytest.skip("redis-server is not installed")
-    import redis
-
-    redis.Redis.from_url(url).flushall()
-    return url
-
-
 @pytest.fixture
-def store(url: str | None, tmp_path: Path) -> JobStore:
-    return open_store(service_config(tmp_path), url)
+def store(queue_url: str | None, tmp_path: Path) -> JobStore:
+    return open_store(service_config(tmp_path), queue_url)
 
 
 def job(number: int, created: float, state: str = QUEUED, owner: str = "local") -> Job:
@@ -69,8 +45,8 @@ def walk(client: TestClient, **asked: Any) -> list[list[str]]:
 
 
 @pytest.fixture
-def client(url: str | None, tmp_path: Path) -> TestClient:
-    service = make_service(service_config(tmp_path), url)
+def client(queue_url: str | None, tmp_path: Path) -> TestClient:
+    service = make_service(service_config(tmp_path), queue_url)
     intake = Intake(service, load_config(REPO / "model_config.yaml").inference, Speaker(REPO, REPO))
     return TestClient(create_app(service, intake, Access(None, ("testserver",))))
 

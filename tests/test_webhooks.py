@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import itertools
 import json
-import shutil
 import socket
 import threading
 import time
@@ -34,7 +33,7 @@ from serving.jobs.webhooks import SECRET, Webhooks, check_receivers, check_webho
 from serving.outgoing import ascii_url, open_socket
 from serving.problems import Problem
 from tests import footage
-from tests.service import REPO, make_service, redis_server, result_file, service_config, submit, wait_for
+from tests.service import REPO, make_service, result_file, service_config, submit, wait_for
 from utils.config import load_config
 from utils.helpers import InputError
 
@@ -100,32 +99,14 @@ def receiver() -> Iterator[Receiver]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str | None]:
-    if shutil.which("redis-server") is None:
-        yield None
-        return
-    pytest.importorskip("redis")
-    with redis_server(tmp_path_factory.mktemp("redis")) as url:
-        yield url
-
-
 @pytest.fixture(autouse=True)
 def _secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SECRET, SECRET_TEXT)
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def service(request: pytest.FixtureRequest, tmp_path: Path, receiver: Receiver) -> JobService:
-    url = None
-    if request.param == "redis":
-        url = request.getfixturevalue("redis_url")
-        if url is None:
-            pytest.skip("redis-server is not installed")
-        import redis
-
-        redis.Redis.from_url(url).flushall()
-    return make_service(service_config(tmp_path, webhook_origins=(receiver.url,), webhook_attempts=3), url)
+@pytest.fixture
+def service(queue_url: str | None, tmp_path: Path, receiver: Receiver) -> JobService:
+    return make_service(service_config(tmp_path, webhook_origins=(receiver.url,), webhook_attempts=3), queue_url)
 
 
 def finished(service: JobService, receiver: Receiver, **more: Any) -> str:

@@ -8,7 +8,7 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.engine_choice import with_engine_weights
@@ -140,7 +140,6 @@ def read_access(arguments: argparse.Namespace, settings: Settings) -> Access:
 
 def worker_command(arguments: argparse.Namespace, settings: Settings) -> list[str]:
     """How to start a worker for the same jobs."""
-    command = [sys.executable, str(ROOT / "app.py"), "--mode", "worker", "--end-with-parent"]
     given = {
         "--config": settings.config_path,
         "--weights": settings.weights,
@@ -151,12 +150,11 @@ def worker_command(arguments: argparse.Namespace, settings: Settings) -> list[st
         "--storage": arguments.storage,
         "--keep": arguments.keep,
     }
-    return command + [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    return _program("worker", given)
 
 
 def live_command(arguments: argparse.Namespace, settings: Settings) -> list[str]:
     """How to start a live server for the same people."""
-    command = [sys.executable, str(ROOT / "app.py"), "--mode", "live", "--end-with-parent"]
     given = {
         "--host": arguments.host,
         "--port": arguments.live_port,
@@ -167,7 +165,13 @@ def live_command(arguments: argparse.Namespace, settings: Settings) -> list[str]
         "--data-dir": settings.service.data_dir,
     }
     doors = [f"--{name}" for name in ("keys", "insecure") if getattr(arguments, name)]
-    return [*command, *doors, *(word for name, value in given.items() if value for word in (name, str(value)))]
+    return [*_program("live", given), *doors]
+
+
+def _program(mode: str, given: Mapping[str, object]) -> list[str]:
+    """How to start this program in another mode, with what is given; None is not."""
+    command = [sys.executable, str(ROOT / "app.py"), "--mode", mode, "--end-with-parent"]
+    return command + [word for name, value in given.items() if value is not None for word in (name, str(value))]
 
 
 class Embedded:
