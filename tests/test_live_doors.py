@@ -267,7 +267,7 @@ def test_the_client_in_the_documentation_works(server: LiveServer, tmp_path: Pat
     words = [f"ws://{server.address}/live/socket", str(sound), str(tmp_path / "result.mp4")]
     subprocess.run([sys.executable, str(tmp_path / "client.py"), *words], check=True, timeout=120)
     with av.open(str(tmp_path / "result.mp4")) as container:
-        assert sum(1 for _ in container.decode(video=0)) > 10
+        assert sum(1 for _ in container.decode(video=0)) > 5  # of 15; a slow machine drops pictures
 
 
 def test_a_slow_client_misses_frames_and_no_event() -> None:
