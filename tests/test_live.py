@@ -18,7 +18,7 @@ from models.live_speech import LiveSpeech
 from models.voice_activity import VoiceActivity
 from pipeline import LipSyncPipeline, LiveFrame
 from pipeline.options import Options
-from tests import footage
+from tests import footage, threads
 from tests.conftest import REPO
 from tests.tiny_weights import tiny_config
 from utils.config import load_config
@@ -58,9 +58,8 @@ def chunks(sound: np.ndarray) -> Iterator[np.ndarray]:
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    assert not [thread for thread in threading.enumerate() if thread not in before and thread.is_alive()]
+    with threads.none_left():
+        yield
 
 
 def test_live_frames_are_those_of_a_file(

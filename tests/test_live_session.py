@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 
@@ -18,7 +17,7 @@ from pipeline.host import Host
 from pipeline.live_sound import PLAYED_RATE, Spoken, Streamed
 from pipeline.session import Session
 from pipeline.studio import Studio, StudioSettings
-from tests import footage
+from tests import footage, threads
 from tests.conftest import REPO
 from tests.live_host import Recorder
 from utils.helpers import InputError
@@ -31,12 +30,10 @@ def language() -> LanguageProcessor:
 
 @pytest.fixture
 def studio(made_host: tuple[LipSyncPipeline, Host], language: LanguageProcessor) -> Iterator[Studio]:
-    before = set(threading.enumerate())
-    studio = Studio(made_host[0].engine, language, StudioSettings(0.2, 20, 5.0), Options())
-    yield studio
-    studio.shut()
-    left = [thread for thread in threading.enumerate() if thread not in before and thread.name.startswith("live")]
-    assert not left
+    with threads.none_left("live"):
+        studio = Studio(made_host[0].engine, language, StudioSettings(0.2, 20, 5.0), Options())
+        yield studio
+        studio.shut()
 
 
 @pytest.fixture

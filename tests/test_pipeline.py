@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -22,7 +21,7 @@ from language_processor import SpokenText
 from models.phonemes import SYMBOLS, Phoneme
 from pipeline import LipSyncPipeline, Summary, job
 from pipeline.options import Options
-from tests import footage
+from tests import footage, threads
 from tests.tiny_weights import tiny_config
 from utils.config import load_config
 from utils.helpers import InputError
@@ -41,9 +40,8 @@ def lip_sync(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Li
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
-    before = threading.active_count()
-    yield
-    assert threading.active_count() == before
+    with threads.none_left():
+        yield
 
 
 @pytest.fixture

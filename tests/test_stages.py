@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from tests import threads
 from utils.stages import Stages
 
 
@@ -34,9 +34,8 @@ def slowly(numbers: Iterator[int]) -> Iterator[int]:
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
-    before = threading.active_count()
-    yield
-    assert threading.active_count() == before
+    with threads.none_left():
+        yield
 
 
 def test_results_come_in_order() -> None:
