@@ -317,9 +317,12 @@ def test_no_link_logs_anybody_out(house: House) -> None:
     event = next(one for one in client.get("/config").json()["dependencies"] if one["api_name"] == "choices")
     told = client.post("/gradio_api/run/choices", json={"data": [], "fn_index": event["id"]}).text
     assert "Logged in as bert" in told and "Logged in as anna" not in told
+    other, thief = bert(house), httpx.Client(base_url=house.page, timeout=60, cookies=dict(client.cookies))
+    assert thief.get("/config").status_code == 200
     answer = client.post("/logout", headers={"Origin": house.page}, follow_redirects=False)
     assert answer.status_code == 303 and answer.headers["location"] == "login"
-    assert client.get("/config").status_code == 401
+    assert client.get("/config").status_code == thief.get("/config").status_code == 401  # the copied cookie as well
+    assert other.get("/config").status_code == 200  # on another computer
 
 
 def test_a_deleted_key_ends_its_session(house: House) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from serving.http.context import Access
 from serving.http.intake import Intake
 from serving.http.speech import Speaker
 from serving.jobs.queues import open_store
-from serving.jobs.store import DONE, QUEUED, Job, JobStore, SqliteJobStore
+from serving.jobs.store import DONE, FAILED, QUEUED, RUNNING, Job, JobStore, SqliteJobStore
 from tests.service import REPO, make_service, service_config
 from utils.config import load_config
 
@@ -86,9 +87,9 @@ def fill(store: JobStore) -> None:
     text = {state: job(0, 0.25, state, "anna").to_json() for state in (DONE, "failed")}
     texts = [text[state].replace("0" * 32, name).replace("0.25", repr(created)) for name, state, created in made]
     if isinstance(store, SqliteJobStore):
-        rows = [(name, "anna", state, at, None, row) for (name, state, at), row in zip(made, texts, strict=True)]
+        rows = [(name, "anna", state, at, None, row, 7) for (name, state, at), row in zip(made, texts, strict=True)]
         with store._transaction() as connection:
-            connection.executemany("insert into jobs values (?, ?, ?, ?, ?, ?)", rows)
+            connection.executemany("insert into jobs values (?, ?, ?, ?, ?, ?, ?)", rows)
         return
     pipe = store._redis.pipeline(transaction=False)
     pipe.mset({store._row(name): row for (name, _, _), row in zip(made, texts, strict=True)})
@@ -97,7 +98,40 @@ def fill(store: JobStore) -> None:
         names = {name: created for name, its, created in made if its == state}
         pipe.zadd(store._set(state), names)
         pipe.zadd(store._of_in("anna", state), names)
+    pipe.hset("lip-sync:kept", "anna", 7 * MANY)
     pipe.execute()
+
+
+def test_the_bytes_of_a_key_are_those_of_its_rows(store: JobStore, queue_url: str | None, tmp_path: Path) -> None:
+    """Whatever happens to a job, and also for rows of earlier versions, which were not counted."""
+
+    def kept() -> int:
+        summed = sum(one.kept for one in store.find(owner="anna"))
+        assert store.kept("anna") == summed and store.kept("bob") == 0
+        return summed
+
+    one, other = (replace(job(n, 1.5 + n, owner="anna"), inputs=["video"], input_size=600) for n in (1, 2))
+    assert kept() == 0 and store.add(one) == one and store.add(other) == other and kept() == 1200
+    store.change(one.id, lambda row: replace(row, state=RUNNING, preview_size=50))
+    assert kept() == 1250
+    store.change(one.id, lambda row: replace(row, state=DONE, inputs=[], input_size=0, result_size=30))
+    assert kept() == 630
+    store.change(other.id, lambda row: replace(row, state=FAILED))
+    assert kept() == 630 and store.change(other.id, lambda row: None) is None
+    store.change(other.id, lambda row: replace(row, refused=True))  # it cannot be tried again
+    assert kept() == 30
+    assert store.owned("anna", [one.id, "0" * 32]) == {one.id} and store.owned("bob", [one.id]) == set()
+    if isinstance(store, SqliteJobStore):  # as earlier versions left it
+        with store._transaction() as connection:
+            connection.execute("drop index jobs_kept")
+            connection.execute("alter table jobs drop column kept")
+    else:
+        store._redis.delete("lip-sync:kept", "lip-sync:bytes-counted")
+    store = open_store(service_config(tmp_path), queue_url)
+    assert kept() == 30
+    store.remove(one.id)
+    store.remove(one.id)
+    assert kept() == 0
 
 
 def test_rows_of_earlier_versions_are_found_in_redis(redis_url: str | None, tmp_path: Path) -> None:
@@ -127,6 +161,7 @@ def test_counting_and_paging_stay_fast_with_100000_rows(store: JobStore) -> None
     fill(store)
     assert (store.count(None, "anna"), store.count(DONE, "anna")) == (MANY, MANY * 9 // 10)
     assert (store.count(None, "bob"), store.count("failed")) == (0, MANY // 10)
+    assert store.kept("anna") == 7 * MANY
     middle = (1000.0 + MANY // 2, f"{MANY // 2:032x}")
     shown = store.page("anna", "failed", middle, 3)
     assert [one.created for one in shown] == [1000.0 + MANY // 2 - 10 * step for step in (1, 2, 3)]
@@ -136,6 +171,7 @@ def test_counting_and_paging_stay_fast_with_100000_rows(store: JobStore) -> None
         "first page": lambda: store.page("anna", None, None, 100),
         "middle page of a state": lambda: store.page("anna", DONE, middle, 100),
         "old ones": lambda: store.find(until=1000.5),
+        "bytes": lambda: store.kept("anna"),
     }
     took = {name: fastest(look) for name, look in looks.items()}
     print({name: f"{1000 * seconds:.1f} ms" for name, seconds in took.items()})

@@ -49,7 +49,7 @@ class ApiKeys:
 
     def __init__(self, path: Path):
         self._path = path
-        self._stamp = _stamp(path)
+        self._stamp = stamp_of(path)
         self._hashes = _read_hashes(path)
 
     def __len__(self) -> int:
@@ -78,7 +78,7 @@ class ApiKeys:
         return self._hashes.get(name)
 
     def _refresh(self) -> None:
-        stamp = _stamp(self._path)
+        stamp = stamp_of(self._path)
         if stamp == self._stamp:
             return
         try:
@@ -87,7 +87,7 @@ class ApiKeys:
             _LOG.error("%s The keys stay as they were.", error)
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def stamp_of(path: Path) -> tuple[int, int] | None:
     """Changes when the file does; None: there is none."""
     try:
         status = path.stat()

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-from serving.jobs.store import ACTIVE, DONE, FAILED, QUEUED, JobStore
+from serving.jobs.store import ACTIVE, QUEUED, JobStore
 from serving.problems import busy
 from utils.config import ServiceConfig
 
@@ -64,12 +64,9 @@ def check_quota(config: ServiceConfig, store: JobStore, owner: str, incoming: in
 
 def kept_bytes(config: ServiceConfig, store: JobStore, owner: str) -> int:
     """Bytes that are kept for somebody: inputs of jobs, results, uploads of the page, and inputs that it shows."""
-    jobs = store.find((*ACTIVE, DONE, FAILED), owner)
-    done = sum(job.result_size or 0 for job in jobs if job.state == DONE)
-    under_way = sum(job.input_size + (job.preview_size or 0) for job in jobs if job.state in ACTIVE)
-    under_way += sum(job.input_size for job in jobs if job.is_retryable)
-    folders = [*uploads_of(config.data_dir, owner).glob("*"), *(config.data_dir / PAGE_SHOWN / job.id for job in jobs)]
-    return done + under_way + _bytes_in(folders)
+    shown = {path.name: path for path in (config.data_dir / PAGE_SHOWN).glob("*")}
+    theirs = [shown[job_id] for job_id in store.owned(owner, shown)]
+    return store.kept(owner) + _bytes_in([*uploads_of(config.data_dir, owner).glob("*"), *theirs])
 
 
 def has_disk(config: ServiceConfig, incoming: int = 0) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import redis
@@ -13,13 +13,14 @@ from serving.jobs.store import QUEUED, STATES, Change, Job, Mark, Tell
 _WORKER_SILENT_S = 10.0
 _TIMEOUT_S = 10.0  # for one answer of Redis
 _PREFIX = "lip-sync:"
+_KEPT = f"{_PREFIX}kept"  # owner -> bytes
 
 
 class RedisJobStore:
     """Rows in Redis. See `JobStore`.
 
     A row is a string under `job:<id>`; sorted sets by time of creation hold the ids in each state, of each owner, and
-    of each owner in each state.
+    of each owner in each state; `kept` has the bytes of each owner's jobs, changed together with the rows.
 
     Args:
         url: such as redis://host:6379/0.
@@ -33,14 +34,26 @@ class RedisJobStore:
 
     def prepare(self) -> None:
         """Sort the rows of earlier versions as this one looks for them."""
-        done = f"{_PREFIX}sorted-by-owner-and-state"
-        if self._redis.exists(done):
+        self._once("sorted-by-owner-and-state", self._sort)
+        self._once("bytes-counted", self._count_bytes)
+
+    def _once(self, name: str, work: Callable[[Any, list[Job]], None]) -> None:
+        """Do something about all rows, and remember that it is done."""
+        if self._redis.exists(_PREFIX + name):
             return
         with self._redis.pipeline(transaction=True) as pipe:
-            for job in self.find():
-                pipe.zadd(self._of_in(job.owner, job.state), {job.id: job.created})
-            pipe.set(done, 1)
+            work(pipe, self.find())
+            pipe.set(_PREFIX + name, 1)
             pipe.execute()
+
+    def _sort(self, pipe: Any, jobs: list[Job]) -> None:
+        for job in jobs:
+            pipe.zadd(self._of_in(job.owner, job.state), {job.id: job.created})
+
+    def _count_bytes(self, pipe: Any, jobs: list[Job]) -> None:
+        pipe.delete(_KEPT)
+        for job in jobs:
+            pipe.hincrby(_KEPT, job.owner, job.kept)
 
     @staticmethod
     def _row(job_id: str) -> str:
@@ -75,6 +88,7 @@ class RedisJobStore:
             pipe.zadd(self._set(job.state), {job.id: job.created})
             pipe.zadd(self._of(job.owner), {job.id: job.created})
             pipe.zadd(self._of_in(job.owner, job.state), {job.id: job.created})
+            pipe.hincrby(_KEPT, job.owner, job.kept)
             return job
 
         return self._redis.transaction(attempt, self._keys(job.owner), value_from_callable=True)
@@ -103,6 +117,8 @@ class RedisJobStore:
                 pipe.zadd(self._set(after.state), {job_id: after.created})
                 pipe.zrem(self._of_in(before.owner, before.state), job_id)
                 pipe.zadd(self._of_in(after.owner, after.state), {job_id: after.created})
+            if after.kept != before.kept:
+                pipe.hincrby(_KEPT, after.owner, after.kept - before.kept)
             if tell is not None and (delivery := tell(before, after)) is not None:
                 self.outbox.put(pipe, delivery)
             return after
@@ -111,18 +127,22 @@ class RedisJobStore:
         return self._redis.transaction(attempt, self._row(job_id), value_from_callable=True)
 
     def remove(self, job_id: str) -> None:
-        job = self.get(job_id)
-        if job is None:
-            return
-        with self._redis.pipeline(transaction=True) as pipe:
+        def attempt(pipe: Any) -> None:
+            row = pipe.get(self._row(job_id))
+            pipe.multi()
+            if row is None:
+                return
+            job = Job.from_json(row)
             pipe.delete(self._row(job_id))
             pipe.zrem(self._of(job.owner), job_id)
-            for state in STATES:
-                pipe.zrem(self._set(state), job_id)
-                pipe.zrem(self._of_in(job.owner, state), job_id)
+            pipe.zrem(self._set(job.state), job_id)
+            pipe.zrem(self._of_in(job.owner, job.state), job_id)
+            pipe.hincrby(_KEPT, job.owner, -job.kept)
             if job.idempotency_key is not None:
                 pipe.hdel(self._keys(job.owner), job.idempotency_key)
-            pipe.execute()
+
+        # Repeats the attempt when someone else has changed the row in between.
+        self._redis.transaction(attempt, self._row(job_id))
 
     def find(self, states: Collection[str] = STATES, owner: str | None = None, until: float | None = None) -> list[Job]:
         names = [self._set(state) if owner is None else self._of_in(owner, state) for state in states]
@@ -159,6 +179,14 @@ class RedisJobStore:
         if owner is None:
             return sum(int(self._redis.zcard(self._set(one))) for one in (STATES if state is None else (state,)))
         return int(self._redis.zcard(self._of(owner) if state is None else self._of_in(owner, state)))
+
+    def kept(self, owner: str) -> int:
+        return int(self._redis.hget(_KEPT, owner) or 0)
+
+    def owned(self, owner: str, ids: Collection[str]) -> set[str]:
+        names = list(ids)
+        scores = self._redis.zmscore(self._of(owner), names) if names else []
+        return {job_id for job_id, score in zip(names, scores, strict=True) if score is not None}
 
     def position(self, job: Job) -> int:
         return int(self._redis.zcount(self._set(QUEUED), "-inf", f"({job.created!r}"))

@@ -99,6 +99,15 @@ class Job:
         """It has failed, but not because of what was sent, and its inputs are still here."""
         return self.state == FAILED and not self.refused and bool(self.inputs)
 
+    @property
+    def kept(self) -> int:
+        """Bytes of its files that are kept: of its inputs while it may still need them, of its preview and result."""
+        if self.state == DONE:
+            return self.result_size or 0
+        if self.state in ACTIVE:
+            return self.input_size + (self.preview_size or 0)
+        return self.input_size if self.is_retryable else 0
+
     def to_json(self) -> str:
         """The whole row as text."""
         return json.dumps(asdict(self), ensure_ascii=False)
@@ -163,6 +172,12 @@ class JobStore(Protocol):
     def count(self, state: str | None, owner: str | None = None) -> int:
         """How many jobs are in a state (None: in any) and of an owner (None: of anybody)."""
 
+    def kept(self, owner: str) -> int:
+        """Bytes of files that are kept of an owner's jobs, see `Job.kept`."""
+
+    def owned(self, owner: str, ids: Collection[str]) -> set[str]:
+        """Which of these jobs are an owner's."""
+
     def position(self, job: Job) -> int:
         """How many queued jobs are older than this one."""
 
@@ -176,13 +191,15 @@ class JobStore(Protocol):
 _SCHEMA = """
 create table if not exists jobs (
     id text primary key, owner text not null, state text not null, created real not null, idempotency_key text,
-    row text not null);
+    row text not null, kept integer not null default 0);
 create unique index if not exists jobs_key on jobs (owner, idempotency_key) where idempotency_key is not null;
 create index if not exists jobs_state on jobs (state, created);
 create index if not exists jobs_owner on jobs (owner, created, id);
 create index if not exists jobs_owner_state on jobs (owner, state, created, id);
 create table if not exists workers (name text primary key, ready integer not null, seen real not null);
 """
+_INDEX_OF_KEPT = "create index if not exists jobs_kept on jobs (owner, kept)"
+_MOST_NAMES = 500  # in one question; SQLite takes at least 999
 
 
 class SqliteJobStore:
@@ -200,6 +217,7 @@ class SqliteJobStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._connection() as connection:
             connection.executescript(_SCHEMA + SqliteOutbox.SCHEMA)
+        self._count_bytes()
         self.outbox = SqliteOutbox(self._transaction, self._rows)
 
     @contextmanager
@@ -223,6 +241,15 @@ class SqliteJobStore:
                 raise
             connection.execute("commit")
 
+    def _count_bytes(self) -> None:
+        """Note how much is kept of the jobs of versions that did not."""
+        with self._transaction() as connection:
+            if "kept" not in (row[1] for row in connection.execute("pragma table_info(jobs)")):
+                connection.execute("alter table jobs add column kept integer not null default 0")
+                jobs = (Job.from_json(row) for (row,) in connection.execute("select row from jobs").fetchall())
+                connection.executemany("update jobs set kept = ? where id = ?", ((job.kept, job.id) for job in jobs))
+            connection.execute(_INDEX_OF_KEPT)
+
     def _rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._connection() as connection:
             return connection.execute(sql, values).fetchall()
@@ -230,8 +257,8 @@ class SqliteJobStore:
     def add(self, job: Job) -> Job:
         with self._transaction() as connection:
             connection.execute(
-                "insert or ignore into jobs values (?, ?, ?, ?, ?, ?)",
-                (job.id, job.owner, job.state, job.created, job.idempotency_key, job.to_json()),
+                "insert or ignore into jobs values (?, ?, ?, ?, ?, ?, ?)",
+                (job.id, job.owner, job.state, job.created, job.idempotency_key, job.to_json(), job.kept),
             )
         if job.idempotency_key is None:
             return job
@@ -252,8 +279,8 @@ class SqliteJobStore:
             changed = change(before) if before else None
             if changed is not None:
                 connection.execute(
-                    "update jobs set state = ?, idempotency_key = ?, row = ? where id = ?",
-                    (changed.state, changed.idempotency_key, changed.to_json(), job_id),
+                    "update jobs set state = ?, idempotency_key = ?, row = ?, kept = ? where id = ?",
+                    (changed.state, changed.idempotency_key, changed.to_json(), changed.kept, job_id),
                 )
                 if tell is not None and (delivery := tell(before, changed)) is not None:
                     self.outbox.put(connection, delivery)
@@ -292,6 +319,17 @@ class SqliteJobStore:
         where = " and ".join(f"{name} = ?" for name in given)
         sql = "select count(*) from jobs" + (f" where {where}" if where else "")
         return int(self._rows(sql, *given.values())[0][0])
+
+    def kept(self, owner: str) -> int:
+        return int(self._rows("select coalesce(sum(kept), 0) from jobs where owner = ?", owner)[0][0])
+
+    def owned(self, owner: str, ids: Collection[str]) -> set[str]:
+        names, found = list(ids), set()
+        for first in range(0, len(names), _MOST_NAMES):
+            part = names[first : first + _MOST_NAMES]
+            sql = f"select id from jobs where owner = ? and id in ({', '.join('?' * len(part))})"
+            found |= {job_id for (job_id,) in self._rows(sql, owner, *part)}
+        return found
 
     def position(self, job: Job) -> int:
         sql = "select count(*) from jobs where state = ? and created < ?"

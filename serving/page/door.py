@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.jobs.jobs import LOCAL_OWNER
 from serving.page.files import PageFiles
-from serving.page.login import Sessions, log_out, login_page
+from serving.page.login import Sessions, login_page
 from serving.page.said import told
 from serving.page.texts import language_for
 from serving.page.uploads import PageUploads
@@ -103,7 +103,7 @@ class Door:
         if path.rstrip("/") == "/login":
             return await self._sessions.log_in(request) if request.method == "POST" else login_page(request)
         if path.rstrip("/") == "/logout" and request.method == "POST":  # by GET, any picture could log somebody out
-            return log_out()
+            return await to_thread.run_sync(self._sessions.log_out, request)
         if owner is not None:
             return None
         if path == "/" and request.method == "GET":

@@ -5,16 +5,22 @@ from __future__ import annotations
 import hashlib
 import hmac
 import html
+import re
+import secrets
 import time
 from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import parse_qs
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from serving.http.security import ApiKeys
+from serving.http.security import ApiKeys, stamp_of
 from serving.page.texts import TEXTS, language_for
-from serving.problems import Problem
+from serving.problems import Problem, disk_full
+from utils.disk import is_disk_full
+from utils.helpers import atomic_path
 
 _COOKIE = "lip-sync-session"
 _LASTS_S = 7 * 86400
@@ -49,31 +55,113 @@ document.querySelector('form').addEventListener('submit', async (event) => {
 })"""
 
 
+class _Session(NamedTuple):
+    """A login: whose, until when (seconds since 1970), and a random name, 32 hexadecimal digits."""
+
+    owner: str
+    expires: float
+    name: str
+
+
+class EndedSessions:
+    """Sessions that were logged out of before their time: a copy of their cookie opens nothing any more.
+
+    They stand in a file, so that they stay ended over a restart, and for every process with the same data folder.
+
+    Args:
+        path: of the file; made at the first logout.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._stamp: tuple[int, int] | None = None
+        self._ended: dict[str, float] = {}
+
+    def __contains__(self, session: str) -> bool:
+        self._refresh()
+        return session in self._ended
+
+    def add(self, session: str, expires: float) -> None:
+        """End a session.
+
+        Args:
+            session: its random name.
+            expires: when it would have ended by itself, seconds since 1970.
+        """
+        if session not in self:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(f"{session} {expires:.0f}\n")
+
+    def forget_old(self) -> None:
+        """Leave out what has ended by itself meanwhile."""
+        if self._path.is_file():
+            self._refresh()
+            with atomic_path(self._path) as path:
+                path.write_text("".join(f"{name} {at:.0f}\n" for name, at in self._ended.items()), encoding="utf-8")
+
+    def _refresh(self) -> None:
+        stamp = stamp_of(self._path)
+        if stamp == self._stamp:
+            return
+        lines = self._path.read_text(encoding="utf-8").splitlines() if stamp is not None else []
+        found = (line.split(" ") for line in lines if re.fullmatch(r"[0-9a-f]{32} \d+", line))
+        now = time.time()
+        self._ended = {name: float(expires) for name, expires in found if float(expires) > now}
+        self._stamp = stamp
+
+
 class Sessions:
     """Cookies that say who somebody is. They are signed with the hash of that person's key, which nobody else has:
-    they hold over a restart, and end at once when the key is deleted or made anew.
+    they hold over a restart, and end at once when the key is deleted or made anew, or when somebody logs out.
 
     Args:
         keys: the API keys.
+        ended: sessions that were logged out of.
     """
 
-    def __init__(self, keys: ApiKeys):
+    def __init__(self, keys: ApiKeys, ended: EndedSessions):
         self._keys = keys
+        self._ended = ended
 
     def owner(self, request: Request) -> str | None:
         """Name of the key that a request was let in with; None: it was not, or the key is gone."""
-        name, _, rest = request.cookies.get(_COOKIE, "").partition("|")
-        expires, _, signature = rest.partition("|")
-        expected = self._signature(name, expires)
+        session = self._session(request)
+        return None if session is None or session.name in self._ended else session.owner
+
+    def _session(self, request: Request) -> _Session | None:
+        """What a request's cookie says, if it was made here and is not too old."""
+        parts = request.cookies.get(_COOKIE, "").split("|")
+        if len(parts) != 4:
+            return None
+        owner, expires, name, signature = parts
+        expected = self._signature(owner, expires, name)
         if expected is None or not hmac.compare_digest(signature.encode(), expected.encode()):
             return None
-        return name if float(expires) > time.time() else None
+        return _Session(owner, float(expires), name) if float(expires) > time.time() else None
 
-    def _signature(self, name: str, expires: str) -> str | None:
-        known = self._keys.hash_of(name)
+    def _signature(self, owner: str, expires: str, session: str) -> str | None:
+        known = self._keys.hash_of(owner)
         if known is None:
             return None
-        return hmac.new(bytes.fromhex(known), f"page|{name}|{expires}".encode(), hashlib.sha256).hexdigest()
+        return hmac.new(bytes.fromhex(known), f"page|{owner}|{expires}|{session}".encode(), hashlib.sha256).hexdigest()
+
+    def log_out(self, request: Request) -> Response:
+        """End the session of a request, also for whoever has copied its cookie.
+
+        Raises:
+            Problem: 507 the disk is full.
+        """
+        session = self._session(request)
+        try:
+            if session is not None:
+                self._ended.add(session.name, session.expires)
+        except OSError as error:
+            if is_disk_full(error):
+                raise disk_full() from error
+            raise
+        response = RedirectResponse("login", 303)
+        response.delete_cookie(_COOKIE)
+        return response
 
     async def log_in(self, request: Request) -> Response:
         """Answer a form with name and key. A browser is sent to the page; a program gets JSON and the cookie.
@@ -89,18 +177,11 @@ class Sessions:
                 return login_page(request, name, refused=True)
             raise Problem(401, "no-key", "There is no such name with this key.")
         response = RedirectResponse("./", 303) if by_browser else JSONResponse({"success": True})
-        expires = str(int(time.time()) + _LASTS_S)
-        value = f"{name}|{expires}|{self._signature(name, expires)}"
+        expires, session = str(int(time.time()) + _LASTS_S), secrets.token_hex(16)
+        value = f"{name}|{expires}|{session}|{self._signature(name, expires, session)}"
         secure = request.url.scheme == "https"
         response.set_cookie(_COOKIE, value, max_age=_LASTS_S, httponly=True, samesite="lax", secure=secure)
         return response
-
-
-def log_out() -> Response:
-    """Forget who somebody is."""
-    response = RedirectResponse("login", 303)
-    response.delete_cookie(_COOKIE)
-    return response
 
 
 def login_page(request: Request, name: str = "", refused: bool = False) -> Response:

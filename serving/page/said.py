@@ -35,18 +35,27 @@ _CHINESE = (
     (r"No picture of (.+) can be decoded.*", "{0}里的画面无法解码，请重新导出。"),
     (r"The colours of (.+) are stored as .*", "{0}的颜色格式无法保留，请用 BT.709 或 BT.2020 重新导出。"),
     (r"The pixels of (.+) are not square.*", "{0}的像素不是正方形，请重新导出。"),
+    (r"The colours of (.+) are Dolby Vision .*", "{0}是不带标准画面的杜比视界，无法保留，请导出为 HDR10、HLG 或 SDR。"),
     (r"There is no frame to write .*", "没有可以写入的画面，请给长一点的视频或声音。"),
     (r"The file is empty.*", "文件是空的，请换一个。"),
     (r"A file is wanted that was not uploaded here.*", "这个文件没有上传到这里，请先上传。"),
     # faces
     (r"No face can be used anywhere in the video \(frames: (.+?)\).*",
      "整个视频里没有能用的人脸（帧数：{0}）。请给一张正面、够大、没有遮挡的脸，或者选另一张脸。"),
-    (r"No face can be used anywhere.*", "整个视频里没有能用的人脸。请给一张正面、够大、没有遮挡的脸，或者选另一张脸。"),
     (r"No face can be used in the picture \(the frame is (.+?)\).*",
      "这张图里没有能用的人脸（{0}）。请给一张正面、够大、没有遮挡的脸，或者选另一张脸。"),
+    (r"No face can be used .*", "没有能用的人脸。请给一张正面、够大、没有遮挡的脸，或者选另一张脸。"),
     (r"There is no face at the point .*", "那个位置没有人脸，请在图上选一张脸。"),
     (r"There is no face with .*", "没有这张脸，请从列表里选一张。"),
     (r"The face '(.+)' is not known.*", "没有“{0}”这样的人脸，请从列表里选。"),
+    (r"No face was looked for: .*", "没有找人脸：嘴放在标出的位置，跟着周围的画面移动。"),
+    (r"A face was found only with lowered limits.*", "放宽要求后才找到人脸（例如绘画、雕像或很远的人），请检查结果。"),
+    (r"The box at \S+ lies outside of the picture \((\S+) px\).*", "框在画面（{0} 像素）之外，请重新画。"),
+    (r"The box of '.+?' is too small.*", "框太小，请画大一点。"),
+    (r"The box cannot be read.*", "框无法读取，请重新画。"),
+    (r"No face is seen in the box.*", "框里没有人脸，无法在那里生成嘴；可以改用画好的嘴。"),
+    (r".+ has no frame at (\S+) s;.*", "视频在 {0} 秒处没有画面，请选视频里的时间。"),
+    (r"The face network .+ is missing.*", "这台服务器缺少人脸网络的文件，请管理员从仓库恢复。"),
     # texts and voices
     (r"The text holds nothing that can be spoken.*", "文字里没有可以说的内容，请至少写一个词。"),
     (r"The voice .+ finds nothing to speak.*", "这种语言的嗓音读不了这段文字，请检查语言。"),
@@ -64,11 +73,16 @@ _CHINESE = (
     (r"The sound \((\S+) s\) is too short for its text.*", "声音（{0} 秒）比文字短太多，请给声音里真正说的文字。"),
     (r"The subtitles \(\.(\w+)\) hold nothing.*", "字幕（{0}）里没有可以朗读的文字，请至少给一行。"),
     (r"The text looks like subtitles \(\.(\w+)\) .*", "这段文字像字幕（{0}），却无法读取，请检查格式。"),
+    (r"A still picture shows no movement.*", "静止的图片没有动作，请给一个视频、一段声音或文字。"),
+    (r"A track is of the mouth that a video shows.*", "动作来自视频里的嘴，或者来自声音和文字：请只给其中一种。"),
+    (r"Give a sound.* both, or a video.*", "请给一段声音或文字，或者一个视频。"),
+    (r"This format holds words.*", "这种格式包含文字，请写出说的话。"),
     (r"This server cannot speak texts.*", "这台服务器不能把文字变成声音，请给一段声音。"),
     # settings
     (r"There is no engine '(.+?)'.*", "没有引擎“{0}”，请从列表里选。"),
     (r"The engine '?([\w-]+)'? (?:cannot be loaded|is not|may be used).*", "引擎“{0}”在这台服务器上不能用，请换一个。"),
-    (r"The weights .*", "这个引擎的权重文件有问题，请换一个引擎，或联系管理员。"),
+    (r"The weights .*|The file .+ holds (?:no table of|something else than) tensors.*",
+     "这个引擎的权重文件有问题，请换一个引擎，或联系管理员。"),
     (r"The (?:option|field) '?(\w+)'? (?:cannot be|must be).*", "设置“{0}”的值不能用，请换一个。"),
     (r"This server takes at most (\d+) steps.*", "这台服务器最多 {0} 步，请减少步数。"),
     (r"This server learns for at most (\S+) s.*", "这台服务器最多学习 {0} 秒，请缩短。"),
@@ -85,11 +99,15 @@ _CHINESE = (
     (r"The upload is larger than (\S+) GB.*", "上传的文件大于 {0} GB，请换小一点的。"),
     (r"The upload took too long.*", "上传太慢，请换更快的网络再试。"),
     (r"The (?:upload|request) was broken off.*", "上传中断了，请再试一次。"),
+    (r"(?:The form has more than|A part of the form has|The field \S+ (?:was sent twice|is too|is not|takes)).*",
+     "上传的表单无法使用，请重新打开本页。"),
+    (r"Send the files as multipart.*", "请把文件作为表单上传。"),
+    (r"That is no name and key.*", "这不是名称和密钥。"),
     (r"The form (?:ends in the middle|cannot be read).*", "上传不完整，请再试一次。"),
     (r"The request is no JSON.*", "请求无法读取，请重新打开本页。"),
     (r"The request is too large.*", "请求太大，请把文件作为上传发送。"),
     (r"There is not enough disk space.*", "服务器的磁盘空间不够，请稍后再试。"),
-    (r"The disk of the server is full.*", "服务器的磁盘满了，请稍后再试。"),
+    (r"The disk (?:of the server )?is full.*", "服务器的磁盘满了，请稍后再试。"),
     (r"The job queue does not answer.*", "服务器的任务队列没有回应，请稍后再试。"),
     (r"The job is \w+ already.*", "任务已经结束，可以删除，不能取消。"),
     (r"The job cannot be tried again.*", "这个任务不能再试，请新建一个。"),
@@ -104,9 +122,19 @@ _CHINESE = (
     # failures
     (r"The job took longer than (\S+) s.*", "任务超过了 {0} 秒，请给短一点的视频或减少步数。"),
     (r"The job took its worker down (\d+) times.*", "任务失败了 {0} 次，已经放弃。"),
+    (r"The job was cancelled.*", "任务已取消。"),
+    (r"(?:The content|Content) credentials .*|Nothing can be signed .*",
+     "内容凭证无法签名，请管理员检查服务器的设置。"),
     (r"The files of the job are gone.*", "任务的文件不见了，请重新提交。"),
     # notes
     (r"The size (\S+) became (\S+) \(.*", "尺寸由 {0} 变为 {1}（裁掉最后一行或一列）：播放器要求偶数。"),
+    (r"The size (\S+) was brought to (\S+);.*", "尺寸由 {0} 缩为 {1}。"),
+    (r"The result has (\S+) frames a second, .*", "结果是每秒 {0} 帧。"),
+    (r"(\d+) frames were put in .*", "补了 {0} 帧（重复前一帧）：有人说话时，视频每秒的帧数太少，嘴动不起来。"),
+    (r"The subtitles of the video were copied.*", "视频里的字幕原样保留，内容还是原来的话。"),
+    (r"Subtitles that are pictures were not kept.*", "没有保留图片字幕。"),
+    (r"Transparency was kept.*", "保留了透明部分。"),
+    (r"The transparent parts show (.+?) \(.*", "透明部分填成了{0}。"),
     (r"The video is interlaced.*", "视频是隔行扫描的，已转为逐行。"),
     (r"Transparency was ignored.*", "透明部分没有保留。"),
     (r"HDR \((\w+)\) was kept: (\d+) bits.*", "保留了 HDR（{0}，{1} 位）。"),
@@ -122,6 +150,8 @@ _CHINESE = (
      "{1} 个有多张脸的场景里，有 {0} 个选了最大的脸。"),
     (r"The mouth seems covered in (\d+) of (\d+) frames.*",
      "{1} 帧里有 {0} 帧的嘴好像被遮住，但整个视频都这样多半是误判，所以仍然生成了新的嘴。"),
+    (r"The mouth seems covered throughout .+? \((\d+) frames\).*",
+     "有的场景里嘴好像一直被遮住（{0} 帧），但整个场景都这样多半是误判，所以仍然生成了新的嘴。"),
     (r"The text is spoken as (.+?), by its script\.", "文字用{0}朗读（由文字种类判断）。"),
     (r"The text is spoken as (.+?), by its words \((\S+) sure\)\.", "文字用{0}朗读（由词语判断，把握 {1}）。"),
     (r"The text is spoken as (.+?), (?:though|the expected).*",
@@ -132,7 +162,9 @@ _CHINESE = (
     (r"Adaptation skipped: .*", "没有学习这个人：视频不适合。"),
     (r"Adapted in (\d+) s to (\d+) s of the person; .*", "用 {0} 秒学习了这个人的 {1} 秒画面。"),
 )
-_REASONS = {
+_PARTS = {
+    "white": "白色",
+    "black": "黑色",
     "without a face": "没有人脸",
     "with a face too small": "人脸太小",
     "turned away": "转过脸",
@@ -179,8 +211,8 @@ def _with_our_words(sentence: str, language: str) -> str:
 
 def _in_chinese(group: str | None) -> str:
     """A part of a sentence: the name of a language, reasons why frames were left, or something without words."""
-    for reason, words in _REASONS.items():
-        group = re.sub(rf"\b{reason}\b", words, group or "")
+    for part, words in _PARTS.items():
+        group = re.sub(rf"\b{part}\b", words, group or "")
     return _languages().get(group, group)
 
 

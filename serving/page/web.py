@@ -23,7 +23,7 @@ from serving.page.door import OWNER, Door, in_words_of
 from serving.page.files import PageFiles
 from serving.page.gradio_words import head
 from serving.page.layout import PORTRAIT, SPEECH, build_page
-from serving.page.login import Sessions
+from serving.page.login import EndedSessions, Sessions
 from serving.page.marking import script
 from serving.page.page import Page
 from serving.page.uploads import PageUploads
@@ -63,7 +63,9 @@ def create_page(service: JobService, settings: Settings, access: Access) -> tupl
     blocks, words = build_page(Page(service, intake, detector, files, has_keys))
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     _mount(app, blocks, words, settings.service.media.max_file_gb)
-    sessions = None if access.keys is None else Sessions(access.keys)
+    ended = EndedSessions(service.config.data_dir / "ended_sessions")
+    ended.forget_old()
+    sessions = None if access.keys is None else Sessions(access.keys, ended)
     app.add_middleware(Door, files=files, uploads=PageUploads(service, files), sessions=sessions)
     app.add_middleware(
         Guard,
