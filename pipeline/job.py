@@ -66,7 +66,7 @@ _BYTES_PER_PIXEL = 5  # of a frame: 3 for RGB, up to 2 for 8-bit YUV
 _NO_PICTURE = ArrayPicture(np.empty((0, 0, 3), np.uint8))
 
 ProgressCallback = Callable[[int, "int | None"], None]
-ShowMouths = Callable[[np.ndarray, "Sequence[Phoneme]"], "Sequence[ShownMouth]"]
+ShowMouths = Callable[[np.ndarray, "Sequence[Phoneme]", float], "Sequence[ShownMouth]"]
 """Which mouth is shown when in a sound, mono (N,) at 16 kHz, of which the phonemes may be known."""
 _NewMouth = tuple[MouthFrame, "np.ndarray | None"]  # a frame and its generated window, None where it stays as it is
 
@@ -242,7 +242,7 @@ class Job:
         seconds = _RESTED_S + _SILENCE_S if self._options.rest == "still" else _SILENCE_S
         silence = np.zeros(round(seconds * SAMPLE_RATE), samples.dtype)
         if self._show_mouths is not None:
-            heard = self._engine.hear_mouths(self._show_mouths(samples, said.phonemes))
+            heard = self._engine.hear_mouths(self._show_mouths(samples, said.phonemes, float(self._info.fps)))
         else:
             heard = self._engine.hear(np.concatenate([samples, silence]), said.phonemes)
         return heard, len(samples) / SAMPLE_RATE

@@ -21,6 +21,12 @@ D wide open (a), E rounded (o, er), F puckered (u w), G teeth on the lip (f v), 
 REST = SHAPES.index("X")
 _CLOSED = "AG"
 _NOTHING_S = 1e-6
+_TWEEN_S = 0.06  # of a mouth between two that are far apart
+_BETWEEN = {
+    "DA": ("C", 0.0), "DB": ("C", 0.5), "DG": ("C", 0.0), "DX": ("C", 1.0), "CF": ("E", 0.5), "FC": ("E", 0.5),
+    "DF": ("E", 0.5), "HF": ("E", 1.0), "FH": ("E", 0.0),
+}  # fmt: skip
+"""Two mouths -> the one between them, and which part of its time it takes from the second (Rhubarb's getTween)."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,21 @@ def steady(cues: Sequence[Cue], least: float) -> tuple[Cue, ...]:
         kept[number][1] = before[2] = max(start - by, before[1]) if by > 0 else start - by
         kept[number][2] = after[1] = min(end + by, after[2]) if by > 0 else end + by
     return joined([Cue(shape, start, end) for shape, start, end in kept if end - start > _NOTHING_S])
+
+
+def with_between(cues: Sequence[Cue]) -> list[Cue]:
+    """Cues with a short one between two mouths that are far apart, as cartoons have it."""
+    found = list(cues[:1])
+    for cue in cues[1:]:
+        before = found[-1]
+        between, share = _BETWEEN.get(before.shape + cue.shape, ("", 0.0))
+        taken, given = (1 - share) * _TWEEN_S, share * _TWEEN_S
+        if between and before.end - before.start > 2 * taken and cue.end - cue.start > 2 * given:
+            found[-1] = Cue(before.shape, before.start, before.end - taken)
+            found.append(Cue(between, before.end - taken, cue.start + given))
+            cue = Cue(cue.shape, cue.start + given, cue.end)
+        found.append(cue)
+    return found
 
 
 def reduced(cues: Sequence[Cue], extended: str) -> tuple[Cue, ...]:

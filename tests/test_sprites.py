@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import math
+import re
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 import torch
 
 import app
+from engines.sprites import Shown
 from faces.choice import FaceChoice
 from faces.placed import Anchor, placed_windows
 from faces.sprites import BUNDLED, MouthSet
@@ -23,6 +25,7 @@ from faces.usable import NO_FACE
 from faces.window import MOUTH_WINDOW
 from models.phonemes import SYMBOLS, Phoneme
 from pipeline import LipSyncPipeline, Options
+from pipeline.tracks.assembling import shown
 from tests import footage
 from tests.service import make_service, service_config
 from tests.test_api import client_of
@@ -164,6 +167,7 @@ def test_the_mouth_that_is_said_is_shown_and_the_old_one_is_gone(
     assert summary.frames == summary.generated == len(frames) == 25
     inside = [opened(frame) for frame in frames]
     assert max(inside[3], inside[8], inside[22]) < 20 and min(inside[13:18]) > 1000  # at rest, m, at rest; a
+    assert all(100 < count < 0.8 * min(inside[13:18]) for count in inside[20:22])  # half open before the rest
     x, y, width, height = CARTOON_MOUTH
     smile = before[y : y + height, x : x + width].astype(int)
     dark = smile.sum(-1) < 200
@@ -171,6 +175,17 @@ def test_the_mouth_that_is_said_is_shown_and_the_old_one_is_gone(
     assert (frames[8][y : y + height, x : x + width].astype(int)[dark].sum(-1) > 450).mean() > 0.7
     rows, columns = np.nonzero((frames[15] != frames[3]).any(-1))
     assert 170 < columns.min() and columns.max() < 342 and 300 < rows.min() and rows.max() < 440
+
+
+@pytest.mark.parametrize("fps", [12, 15, 24, 25, 30])
+def test_every_closing_is_seen_at_any_frame_rate_and_no_mouth_jumps_from_wide_open_to_closed(fps: float) -> None:
+    places = [(symbol, 0.1 + 0.18 * n + (0.14 if symbol == "m" else 0)) for n in range(12) for symbol in "am"]
+    said = [Phoneme(s, SYMBOLS.index(s), at, at + (0.04 if s == "m" else 0.14)) for s, at in places]
+    mouths = Shown(shown(2.5, said, fps))
+    shapes = "".join(mouths.shape_at(frame / fps) for frame in range(int(2.5 * fps)))
+    assert len(re.findall("A+", shapes)) == 12
+    if fps >= 24:
+        assert "DA" not in shapes and shapes.count("CA") == 12
 
 
 def test_a_face_that_nobody_sees_asks_for_a_box_and_gets_its_mouth(

@@ -21,6 +21,8 @@ from pipeline.tracks.options import TrackOptions
 from pipeline.tracks.rhubarb import drawn_cues
 from pipeline.tracks.tables import read_track
 from pipeline.tracks.visemes import ADOBE, OCULUS, VRM
+from tests import footage
+from tests.browser import browser, served
 from tests.test_tracks import track_of
 from utils.helpers import InputError
 from voices.base import Word
@@ -196,6 +198,38 @@ def test_words_with_their_times(tmp_path: Path) -> None:
     text = written(track, tmp_path, "a.vtt").read_text(encoding="utf-8")
     assert text.startswith("WEBVTT\n\n00:00:00.200 --> 00:00:00.680\nHi <00:00:00.440>Bob &lt;3\n")
     assert "再<00:00:00.800>见" in text and len(pysubs2.SSAFile.from_string(text, format_="vtt")) == 2
+
+
+CUES = """
+const done = arguments[0], video = document.querySelector("video"), element = document.querySelector("track");
+const text = (cue) => cue.getCueAsHTML().textContent;
+const times = (cue) => [...cue.getCueAsHTML().childNodes].filter((node) => node.target).map((node) => node.data);
+element.track.oncuechange = () => done({
+  state: element.readyState, shown: [...element.track.activeCues].map(text),
+  cues: [...element.track.cues].map((cue) => [cue.startTime, cue.endTime, text(cue), times(cue)]),
+});
+element.onload = () => video.play();
+element.onerror = () => done({state: element.readyState});
+element.track.mode = "showing";
+"""
+
+
+def test_a_browser_shows_the_words_of_a_video(tmp_path: Path) -> None:
+    said = (Word("Hi", 0.2, 0.44), Word("Bob <3 & you", 0.44, 0.68))
+    words = (*said, Word("再", 1.2, 1.3, 1, False), Word("见", 1.3, 1.4, 1))
+    written(replace(track_of("h a i b o b"), words=words), tmp_path, "a.vtt")
+    footage.make_sound(tmp_path / "a.wav", 2.0)
+    page = '<meta charset="utf-8"><video src="a.wav" muted><track kind="captions" srclang="en" src="a.vtt"></video>'
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    with served(tmp_path) as address, browser() as driver:
+        driver.get(f"{address}/page.html")
+        told = driver.execute_async_script(CUES)
+    assert told["state"] == 2  # loaded, not failed
+    assert told["cues"] == [
+        [0.2, 0.68, "Hi Bob <3 & you", ["00:00:00.440"]],
+        [1.2, 1.4, "再见", ["00:00:01.300"]],
+    ]
+    assert told["shown"] == ["Hi Bob <3 & you"]  # while it plays
 
 
 def test_the_longest_ending_counts_and_a_name_wins(tmp_path: Path) -> None:

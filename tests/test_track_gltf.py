@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import json
 import shutil
 import subprocess
-import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pygltflib
@@ -19,6 +17,7 @@ from pipeline.tracks.arkit import blend_shapes
 from pipeline.tracks.formats import write_track
 from pipeline.tracks.head import NAMES, sample_head
 from pipeline.tracks.visemes import OCULUS, VRM, oculus_weights, vrm_weights
+from tests.browser import browser, served
 from tests.conftest import REPO
 from tests.test_tracks import track_of
 from utils.helpers import InputError
@@ -159,40 +158,26 @@ def test_the_validator_finds_nothing(node: Path, head: Path, track: Track) -> No
 
 
 def test_three_js_plays_the_head_and_a_vrm(node: Path, head: Path, track: Track) -> None:
-    if shutil.which("chromium") is None or shutil.which("chromedriver") is None:
-        pytest.skip("no Chromium: apt-get install chromium chromium-driver")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (requirements-dev.txt)")
     onto = avatar(head.with_name("in2.vrm"), [f"shape{i}" for i in range(5)], _whole_vrm())
     write_track(track, head.with_name("played.vrm"), onto)
     frames = [int(np.argmax(track.curves.opening)), int(np.argmax(track.curves.protrusion)), 0]
     for name in ("head.glb", "played.vrm"):
         shutil.copy(head.with_name(name), node / name)
-    handler = functools.partial(_Quiet, directory=str(node))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for argument in ("--headless=new", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"):
-        options.add_argument(argument)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
-    try:
-        seen, _ = _play(driver, f"http://127.0.0.1:{server.server_port}/play.html", "head.glb", track.times[frames])
+    with served(node) as address, browser(_with_3d) as driver:
+        seen, _ = _play(driver, f"{address}/play.html", "head.glb", track.times[frames])
         shapes = blend_shapes(track)
         assert np.allclose([now["jawOpen"] for now in seen], shapes["jawOpen"][frames], atol=1e-3)
-        seen, vrm = _play(driver, f"http://127.0.0.1:{server.server_port}/play.html", "played.vrm", track.times[frames])
+        seen, vrm = _play(driver, f"{address}/play.html", "played.vrm", track.times[frames])
         vowels = vrm_weights(track)[:, 0]
         assert np.allclose([now["shape0"] for now in seen], vowels[frames], atol=1e-3)
         assert {"aa", "ih", "ou", "ee", "oh"} <= set(vrm)
-    finally:
-        driver.quit()
-        server.shutdown()
-        for name in ("head.glb", "played.vrm"):
-            (node / name).unlink()
+    for name in ("head.glb", "played.vrm"):
+        (node / name).unlink()
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Nothing: the test's output is for the test."""
+def _with_3d(options: Any) -> None:
+    for argument in ("use-angle=swiftshader", "enable-unsafe-swiftshader"):
+        options.add_argument(f"--{argument}")
 
 
 def _play(driver, page: str, name: str, times: np.ndarray) -> tuple[list[dict], list[str] | None]:  # noqa: ANN001

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from pipeline.track import REST, SHAPES, Cue, Track, frame_times, reduced, stead
 from pipeline.tracks.assembling import Moved, assemble
 from pipeline.tracks.capture import seen_track
 from pipeline.tracks.decoding import decode
+from pipeline.tracks.mouths import with_open_vowels
 from pipeline.tracks.options import TrackOptions
 from tests.conftest import REPO
 from utils.config import load_config
@@ -52,6 +54,31 @@ def test_lips_close_at_every_bilabial_and_in_no_open_vowel(fps: float, length: f
             assert track.weights[frame, A] == 1 and track.curves.opening[frame] == 0
         elif phoneme.symbol == "a" and length * fps > 2.5:
             assert track.weights[frame, A] < 0.5 and track.curves.opening[frame] > 0.1
+
+
+@pytest.mark.parametrize("wrong", [-0.03, -0.02, 0.02, 0.03])
+def test_an_open_vowel_is_open_in_its_middle_where_times_are_found_a_little_wrong(wrong: float) -> None:
+    edges = [0.2, 0.28, 0.34, 0.42, 0.48, 0.56, 0.7]
+    parts = [(symbol, *pair) for symbol, pair in zip("mabɛpk", pairwise(edges), strict=True)]
+    truth = [Phoneme(s, SYMBOLS.index(s), start, end) for s, start, end in parts]
+    found = [Phoneme(p.symbol, p.id, p.start + wrong, p.end + wrong) for p in truth]
+    heard = Moved(*(np.full(100, 0.3) for _ in range(3)))
+    track = assemble(1.0, found, np.zeros((100, 10), np.float32), heard, TrackOptions(fps=100))
+    for phoneme in truth[:-1]:
+        middle = nearest(track, (phoneme.start + phoneme.end) / 2)
+        around = slice(middle - 4, middle + 5)
+        if phoneme.symbol in "mbp":
+            assert track.curves.opening[around].min() <= 0.01 and track.weights[around, A].max() > 0.99
+        else:
+            assert track.weights[middle, A] <= 0.5 and track.curves.opening[middle] > 0.05
+
+
+def test_a_vowel_too_short_to_be_spoken_takes_time_from_the_lips_beside_it() -> None:
+    parts = [("k", 0.0, 0.1), ("ʌ", 0.1, 0.12), ("m", 0.12, 0.2), ("a", 0.2, 0.22), ("b", 0.22, 0.26), ("t", 0.26, 0.4)]
+    said = [Phoneme(s, SYMBOLS.index(s), start, end) for s, start, end in parts]
+    edges = [round(part.start, 3) for part in with_open_vowels(said)]
+    assert edges == [0.0, 0.1, 0.15, 0.2, 0.22, 0.26]  # m keeps 50 ms, b has no more than that
+    assert with_open_vowels(said[:1]) == said[:1]
 
 
 def test_weights_are_shares_and_flow_into_each_other() -> None:
@@ -106,6 +133,17 @@ def test_sounds_are_found_in_what_is_heard() -> None:
     active = np.arange(60) < 21
     assert [p.symbol for p in decode(heard, active)] == ["m"]
     assert decode(heard[:0]) == ()
+
+
+def test_a_vowel_that_is_shared_by_many_is_heard_beside_lips() -> None:
+    heard = np.full((30, 128), np.log(1e-4), np.float16)
+    for first, last, symbol in ((0, 6, ""), (6, 14, "b"), (18, 24, "t"), (24, 30, "")):
+        heard[first:last, SYMBOLS.index(symbol)] = np.log(0.95)
+    for symbol, chance in (("b", 0.3), ("a", 0.25), ("ʌ", 0.2), ("ɔ", 0.2)):  # no single vowel is likelier than b
+        heard[14:18, SYMBOLS.index(symbol)] = np.log(chance)
+    found = decode(heard)
+    assert [p.symbol for p in found] == ["b", "a", "t"]
+    assert found[1].start == pytest.approx(0.28, abs=0.011) and found[1].end == pytest.approx(0.36, abs=0.011)
 
 
 @pytest.mark.parametrize("value", [{"fps": 0}, {"smooth": 1}, {"strength": -1}, {"extended": "Q"}])

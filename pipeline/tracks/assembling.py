@@ -9,9 +9,9 @@ import numpy as np
 
 from faces.mouth_shape import JAW_PART, MouthShape, mouth_opening, mouth_width
 from models.phonemes import Phoneme
-from pipeline.track import REST, SHAPES, Cue, Curves, Track, frame_times, steady
+from pipeline.track import REST, SHAPES, Cue, Curves, Track, frame_times, steady, with_between
 from pipeline.tracks.blending import blended, closed, closures
-from pipeline.tracks.mouths import articulations, chosen_shapes, cues_of, segments
+from pipeline.tracks.mouths import articulations, chosen_shapes, cues_of, segments, with_open_vowels
 from pipeline.tracks.options import TrackOptions
 
 # Window px (the eyes are 72 px apart) of a wide open mouth, of a broad one beside the resting one, and of the jaw.
@@ -20,6 +20,7 @@ OPEN_PX, WIDE_PX, JAW_PX = 16.0, 6.0, 14.0
 # and 1 the opening of eight people (val) was met at a correlation of 0.31, 0.34, 0.36 and 0.37; rules keep vowels open.
 _HEARD = {"opening": 0.7, "width": 0.35, "jaw": 0.7}
 LEAST_CUE_S = 0.04  # a mouth that is shown for a shorter time is not seen
+_A_FRAME = 1.01  # frames that a mouth lasts at least, so that none falls between two of them
 _LIPS = SHAPES.index("A")
 
 
@@ -59,7 +60,7 @@ def assemble(
         known: further attributes of the track: words, source, notes.
     """
     times = frame_times(duration, options.fps)
-    parts = segments(phonemes, duration)
+    parts = with_open_vowels(segments(phonemes, duration))
     shapes = chosen_shapes(parts)
     bounds = np.array([part.end for part in parts[:-1]])
     shut = closures(parts, times, options.smooth)
@@ -73,10 +74,17 @@ def assemble(
     )  # fmt: skip
 
 
-def shown(duration: float, phonemes: Sequence[Phoneme]) -> tuple[Cue, ...]:
-    """Which mouth is shown when, for `duration` seconds; see `Track.cues`."""
-    parts = segments(phonemes, duration)
-    return steady(cues_of(parts, chosen_shapes(parts)), LEAST_CUE_S)
+def shown(duration: float, phonemes: Sequence[Phoneme], fps: float) -> tuple[Cue, ...]:
+    """Which mouths to draw one after the other: each is shown in a frame at least, and some lie between others.
+
+    Args:
+        duration: seconds.
+        phonemes: what is said when, in order of time.
+        fps: frames per second of the pictures.
+    """
+    parts = with_open_vowels(segments(phonemes, duration))
+    least = max(LEAST_CUE_S, _A_FRAME / fps)
+    return tuple(with_between(steady(cues_of(parts, chosen_shapes(parts)), least)))
 
 
 def _weaker(weights: np.ndarray, strength: float) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 from models.phonemes import BILABIALS, Phoneme
 
 _LEAST_RAMP_S = 1e-3
+_LOOSE_S, _LOOSE = 0.03, 0.4  # lips begin to part so long before the end of their sound, at most this part of it
 
 
 def blended(bounds: np.ndarray, values: np.ndarray, times: np.ndarray, smooth: float) -> np.ndarray:
@@ -43,7 +44,8 @@ def closures(parts: Sequence[Phoneme], times: np.ndarray, smooth: float) -> np.n
     """How far the lips must be closed (F,) in [0, 1], by p, b and m alone.
 
     At least one frame of each of them has 1, however short it is: the frame nearest to its middle. The lips close and
-    open within the neighbouring sounds, but not beyond the middle of them.
+    open about the edges of their sound, as all mouths change about them, and not beyond the middle of its neighbours:
+    times that are found in a sound are often wrong by half a short vowel, which would be closed else.
 
     Args:
         parts: sounds and pauses without a gap, see `pipeline.tracks.mouths.segments`.
@@ -55,9 +57,11 @@ def closures(parts: Sequence[Phoneme], times: np.ndarray, smooth: float) -> np.n
         if part.id not in BILABIALS or not len(times):
             continue
         before, after = (_ramp(parts, number + side, smooth) for side in (-1, 1))
+        loose = min(_LOOSE_S, _LOOSE * (part.end - part.start))
         first, last = np.searchsorted(times, (part.start - before, part.end + after))
         near = times[first:last]
-        rise, fall = 1 - (part.start - near) / before, 1 - (near - part.end) / after
+        rise = (near - part.start + before) / (before + loose)
+        fall = (part.end + after - near) / (after + loose)
         level = np.clip(np.minimum(rise, fall), 0.0, 1.0)
         amount[first:last] = np.maximum(amount[first:last], 0.5 - 0.5 * np.cos(np.pi * level))
         amount[_nearest(times, (part.start + part.end) / 2)] = 1.0
@@ -65,9 +69,11 @@ def closures(parts: Sequence[Phoneme], times: np.ndarray, smooth: float) -> np.n
 
 
 def closed(weights: np.ndarray, amount: np.ndarray, shape: int) -> np.ndarray:
-    """Weights (F, V) in which column `shape` has at least `amount` (F,) of the whole."""
-    kept = weights * (1.0 - amount)[:, None]
-    kept[:, shape] += amount
+    """Weights (F, V), rows adding up to 1, in which column `shape` has at least `amount` (F,) of the whole."""
+    before = weights[:, shape]
+    share = np.maximum(before, amount)
+    kept = weights * ((1.0 - share) / np.maximum(1.0 - before, 1e-9))[:, None]
+    kept[:, shape] = share
     return kept
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from models.phonemes import BILABIALS, SILENCE, STEPS_PER_SECOND, SYMBOLS, VOWELS, Phoneme
@@ -11,6 +13,7 @@ _FLOOR = -9.0  # log-probability that a step costs at most
 _CHANGE = 1.5  # what going over to another sound costs, so that a single odd step makes none
 _LIPS_BONUS = 2.0  # of p, b and m: lips that miss one are seen, one too many in a stop or a nasal hardly is
 _OWN_SHARE = 0.1  # how much it counts which of the three it is
+_LEAST_LIPS = 3  # steps of p, b and m that vowels beside them leave alone
 _EARLIER, _LATER = 8, 3  # steps around speech that may belong to it: it is noticed late, and a first m is quiet
 _CHECK_EVERY = 2000  # steps
 
@@ -25,6 +28,7 @@ def decode(log_probabilities: np.ndarray, active: np.ndarray | None = None) -> t
     if not len(log_probabilities):
         return ()
     path = _best_path(_lips_first(log_probabilities), None if active is None else _widened(active))
+    path = _vowels_beside_lips(log_probabilities, path)
     edges = np.flatnonzero(np.diff(path, prepend=-1, append=-1))
     times = _edge_times(log_probabilities, path, edges)
     found = []
@@ -73,6 +77,31 @@ def _best_path(heard: np.ndarray, active: np.ndarray | None) -> np.ndarray:
         path[step] = state
         state = int(back[step, state])
     return path
+
+
+def _vowels_beside_lips(heard: np.ndarray, path: np.ndarray) -> np.ndarray:
+    """The path (T,) without steps at the edges of p, b and m in which vowels, taken together, are likelier than lips.
+
+    No single vowel may be: their chance is shared by thirty of them. Lips keep at least `_LEAST_LIPS` steps.
+    """
+    vowels = sorted(VOWELS)
+    chance = np.exp(heard[:, vowels].astype(np.float32))
+    is_vowel = chance.sum(axis=1) > np.exp(heard[:, sorted(BILABIALS)].astype(np.float32)).sum(axis=1)
+    found = path.copy()
+    edges = np.flatnonzero(np.diff(path, prepend=-1, append=-1))
+    for start, end in pairwise(edges):
+        if int(path[start]) not in BILABIALS:
+            continue
+        last, first = end, start
+        while last > start + _LEAST_LIPS and is_vowel[last - 1]:
+            last -= 1
+        while first < last - _LEAST_LIPS and is_vowel[first]:
+            first += 1
+        for part, beside in ((slice(start, first), start - 1), (slice(last, end), end)):
+            if part.start < part.stop:
+                near = int(path[beside]) if 0 <= beside < len(path) else SILENCE
+                found[part] = near if near in VOWELS else vowels[int(chance[part].sum(axis=0).argmax())]
+    return found
 
 
 def _edge_times(heard: np.ndarray, path: np.ndarray, edges: np.ndarray) -> np.ndarray:

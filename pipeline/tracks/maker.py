@@ -78,17 +78,18 @@ class TrackMaker:
         heard, _ = self.hearing.phonemes(self.hearing.listen(sound.samples))
         return self._spoken(sound, self._speaker.align_heard(heard, text, audio), text, options, audio.name)
 
-    def cues(self, samples: np.ndarray, phonemes: Sequence[Phoneme] = ()) -> tuple[Cue, ...]:
-        """Which mouth is shown when in a sound: the cues of its track, without the rest of it.
+    def cues(self, samples: np.ndarray, phonemes: Sequence[Phoneme], fps: float) -> tuple[Cue, ...]:
+        """Which mouths are drawn one after the other to a sound, as the formats of Rhubarb say it.
 
         Args:
             samples: mono (N,) at 16 kHz, any float type.
-            phonemes: what is said when; where nobody knows, the sounds are recognised.
+            phonemes: what is said when; none: nobody knows, and the sounds are recognised.
+            fps: frames per second of the pictures.
         """
         if not phonemes:
             heard, active = self.hearing.phonemes(self.hearing.listen(samples))
             phonemes = decode(heard, active >= _SPEAKS)
-        return shown(len(samples) / SAMPLE_RATE, phonemes)
+        return shown(len(samples) / SAMPLE_RATE, phonemes, fps)
 
     def capture(self, video: Path, options: TrackOptions, face: str = "largest") -> Track:
         """A track of the mouth that a video shows; see `pipeline.tracks.capture`."""

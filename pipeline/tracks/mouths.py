@@ -8,10 +8,11 @@ movement, with a slight preference for the first one. So an s beside "oo" is rou
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
-from models.phonemes import SYMBOLS, Phoneme
+from models.phonemes import BILABIALS, SYMBOLS, VOWELS, Phoneme
 from pipeline.track import SHAPES, Cue, joined
 
 FEATURES = ("opening", "width", "protrusion", "jaw")
@@ -40,6 +41,7 @@ _ARTICULATIONS = {
 }  # fmt: skip
 _LONG_L_S, _LONG_SCHWA_S = 0.2, 0.2
 _PREFERENCE = 0.25  # of each place behind in the list, in units of movement
+_VOWEL_S, _LIPS_S = 0.07, 0.05  # a vowel beside lips is to last so long, if that much is left to p, b and m
 _PAUSE_S = 0.08  # a shorter one between two sounds belongs to both
 
 
@@ -74,6 +76,28 @@ def segments(phonemes: Sequence[Phoneme], duration: float) -> list[Phoneme]:
     if now < duration or not found:
         found.append(Phoneme("", 0, now, max(duration, now)))
     return found
+
+
+def with_open_vowels(parts: Sequence[Phoneme]) -> list[Phoneme]:
+    """The same, where a very short vowel takes time from p, b and m beside it.
+
+    Nasals and closures that are found in a sound spread over short vowels, and a vowel of 20 ms is hardly ever spoken:
+    the mouth would stay closed in it.
+    """
+    edges = [part.start for part in parts] + [part.end for part in parts[-1:]]
+    for number, part in enumerate(parts):
+        missing = _VOWEL_S - (edges[number + 1] - edges[number])
+        if part.id not in VOWELS or missing <= 0:
+            continue
+        lips = [0 <= other < len(parts) and parts[other].id in BILABIALS for other in (number - 1, number + 1)]
+        spare = [
+            max(edges[first + 1] - edges[first] - _LIPS_S, 0.0) if there else 0.0
+            for first, there in zip((number - 1, number + 1), lips, strict=True)
+        ]
+        taken = min(1.0, missing / max(sum(spare), missing))
+        edges[number] -= taken * spare[0]
+        edges[number + 1] += taken * spare[1]
+    return [Phoneme(p.symbol, p.id, *edge) for p, edge in zip(parts, pairwise(edges), strict=True)]
 
 
 def allowed_shapes(phoneme: Phoneme) -> str:

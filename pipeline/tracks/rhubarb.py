@@ -3,45 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from pipeline.track import Cue, Track, joined, reduced
+from pipeline.track import Cue, Track, joined, reduced, with_between
 
 PRESTON_BLAIR = {
     "A": "MBP", "B": "etc", "C": "E", "D": "AI", "E": "O", "F": "U", "G": "FV", "H": "L", "X": "rest",
 }  # fmt: skip
 """Moho's and Papagayo's names of the mouths, as Rhubarb translates its own."""
 
-_TWEEN_S = 0.06  # of a mouth between two that are far apart
-_BETWEEN = {
-    "DA": ("C", 0.0), "DB": ("C", 0.5), "DG": ("C", 0.0), "DX": ("C", 1.0), "CF": ("E", 0.5), "FC": ("E", 0.5),
-    "DF": ("E", 0.5), "HF": ("E", 1.0), "FH": ("E", 0.0),
-}  # fmt: skip
-"""Two mouths -> the one between them, and which part of its time it takes from the second (Rhubarb's getTween)."""
-
-
 def drawn_cues(track: Track) -> tuple[Cue, ...]:
     """The mouths to draw one after the other, with one between those that are far apart, as cartoons have it.
 
     Of the shapes G, H and X only those that the track's options name.
     """
-    return reduced(_with_between(track.cues), track.options.extended)
-
-
-def _with_between(cues: Sequence[Cue]) -> list[Cue]:
-    found = list(cues[:1])
-    for cue in cues[1:]:
-        before = found[-1]
-        between, share = _BETWEEN.get(before.shape + cue.shape, ("", 0.0))
-        taken, given = (1 - share) * _TWEEN_S, share * _TWEEN_S
-        if between and before.end - before.start > 2 * taken and cue.end - cue.start > 2 * given:
-            found[-1] = Cue(before.shape, before.start, before.end - taken)
-            found.append(Cue(between, before.end - taken, cue.start + given))
-            cue = Cue(cue.shape, cue.start + given, cue.end)
-        found.append(cue)
-    return found
+    return reduced(with_between(track.cues), track.options.extended)
 
 
 def _hundredths(track: Track) -> tuple[list[Cue], float]:
