@@ -160,6 +160,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--skip", type=int, default=0, metavar="N", help="leave out the first sentences (%(default)s)")
     parser.add_argument("--faces", type=Path, metavar="DIR", help="folder of videos, for real")
     parser.add_argument("--people", type=int, default=8, metavar="N", help="how many of them (%(default)s)")
+    parser.add_argument("--persons", nargs="+", metavar="ID", help="these alone, as the manifest names them")
+    parser.add_argument("--clips", type=int, default=1, metavar="N", help="of each person (%(default)s)")
     parser.add_argument("--minutes", type=float, default=10.0, help="of sound, for speed (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all numbers")
     parser.add_argument("--config", type=Path, default=Path("model_config.yaml"), help="settings (%(default)s)")
@@ -187,7 +189,8 @@ def _run(args: argparse.Namespace) -> list[dict]:
     if args.what == "real":
         if args.faces is None:
             raise InputError("Real mouths need videos: give their folder with --faces.")
-        rows = list(measure_people(maker, config, find_clips(args.faces), args.people))
+        clips = [c for c in find_clips(args.faces) if not args.persons or c.person in args.persons]
+        rows = list(measure_people(maker, config, clips, args.people, args.clips))
         print(people_table(rows))
         return rows
     rows = []

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from data.raw_clips import RawClip
+from evaluation.clips import longest
 from evaluation.languages import longest_of_people
 from evaluation.reading import look
 from faces.mouth_shape import SHAPE_POINTS, mouth_opening
+from language_processor import LANGUAGES, SpokenText
 from models.phonemes import Phoneme
 from pipeline.track import Track
 from pipeline.tracks.maker import TrackMaker
@@ -37,18 +39,48 @@ def rhubarb_opening(phonemes: Sequence[Phoneme], duration: float, times: np.ndar
     return opening
 
 
-def measure_people(maker: TrackMaker, config: Config, clips: Sequence[RawClip], people: int) -> Iterator[dict]:
-    """A row for each person: correlation of openings with the mesh's, at the best of a few shifts."""
-    for clip in longest_of_people(clips, people):
-        try:
-            seen = look(clip.video, config)
-            track = maker.make(clip.audio, None, TrackOptions(fps=FPS))
-        except InputError:
-            continue
-        gap = mouth_opening(seen.points[:, SHAPE_POINTS])
-        ways = {"ours": track.curves.opening, "rhubarb": rhubarb_opening(track.phonemes, track.duration, track.times)}
-        found = {name: best_correlation(values, gap, seen.first) for name, values in ways.items()}
-        yield {"person": clip.person, "clip": clip.video.stem, "frames": len(gap), **found, **_extent(track, gap)}
+def measure_people(
+    maker: TrackMaker, config: Config, clips: Sequence[RawClip], people: int, each: int = 1
+) -> Iterator[dict]:
+    """A row for each person: correlation of openings with the mesh's, at the best of a few shifts, mean over clips.
+
+    Args:
+        maker: makes the tracks.
+        config: the configuration.
+        clips: videos with sound.
+        people: how many, those with the longest clips first.
+        each: of how many clips, the longest ones.
+    """
+    for first in longest_of_people(clips, people):
+        rows = []
+        for clip in longest([clip for clip in clips if clip.person == first.person], each):
+            try:
+                rows.append(_measured(maker, config, clip))
+            except InputError:
+                continue
+        if rows:
+            means = {name: float(np.mean([row[name] for row in rows if name in row])) for name in _names(rows)}
+            frames = sum(row["frames"] for row in rows)
+            yield {"person": first.person, "clips": len(rows), **means, "frames": frames}
+
+
+def _names(rows: Sequence[dict]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _measured(maker: TrackMaker, config: Config, clip: RawClip) -> dict[str, float]:
+    """One clip; `text` is there where its text is known, in a language that we speak."""
+    seen = look(clip.video, config)
+    gap = mouth_opening(seen.points[:, SHAPE_POINTS])
+    options = TrackOptions(fps=FPS)
+    track = maker.make(clip.audio, None, options)
+    ways = {"ours": track.curves.opening, "rhubarb": rhubarb_opening(track.phonemes, track.duration, track.times)}
+    if clip.text and clip.language in LANGUAGES:
+        told = maker.make(clip.audio, SpokenText(clip.text, clip.language), options)
+        rules = rhubarb_opening(told.phonemes, told.duration, told.times)
+        ways |= {"ours_text": told.curves.opening, "rhubarb_text": rules}
+    found = {name: best_correlation(values, gap, seen.first) for name, values in ways.items()}
+    return {"frames": len(gap), **found, **_extent(track, gap)}
 
 
 def best_correlation(opening: np.ndarray, gap: np.ndarray, first: int) -> float:
@@ -71,9 +103,14 @@ def _extent(track: Track, gap: np.ndarray) -> dict[str, float]:
 
 def people_table(rows: Sequence[dict]) -> str:
     """For people."""
-    lines = ["| Person | Frames | Ours | Rhubarb's rules |", "| --- " * 4 + "|"]
-    lines += [f"| {r['person']} | {r['frames']} | {r['ours']:.2f} | {r['rhubarb']:.2f} |" for r in rows]
+    names = ("ours", "rhubarb", "ours_text", "rhubarb_text")
+    heads = ("Ours, sound", "Rhubarb's rules", "Ours, with the text", "Rhubarb's rules, with the text")
+    lines = [f"| Person | Clips | Frames | {' | '.join(heads)} |", "| --- " * 7 + "|"]
+    for row in rows:
+        cells = [f"{row[name]:.2f}" if name in row else "-" for name in names]
+        lines.append(f"| {row['person']} | {row['clips']} | {row['frames']} | {' | '.join(cells)} |")
     if rows:
-        means = (np.mean([row[name] for row in rows]) for name in ("ours", "rhubarb"))
-        lines.append("| mean | | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
+        known = [[row[name] for row in rows if name in row] for name in names]
+        means = [f"{np.mean(values):.3f}" if values else "-" for values in known]
+        lines.append(f"| mean | | | {' | '.join(means)} |")
     return "\n".join(lines)
