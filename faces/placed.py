@@ -18,8 +18,8 @@ import numpy as np
 from faces.alignment import Geometry
 from faces.choice import FaceChoice
 from faces.mouth_windows import MouthFrame
-from faces.shots import with_cuts
-from faces.usable import NO_FACE
+from faces.shots import scenes
+from faces.usable import MIXED, NO_FACE
 from utils.pictures import Picture, picture_of, same_picture
 
 MOUTH_CENTRE, MOUTH_WIDTH = (128.0, 150.0), 78.0
@@ -216,18 +216,19 @@ def placed_windows(
         frames: in order.
         anchor: the place.
         geometry: which window; that of the canonical face.
-        cut_threshold: see `faces.shots.with_cuts`.
+        cut_threshold: see `faces.shots.scenes`.
         release: makes a lighter copy of a frame whose picture is no longer needed.
     """
     tracker, shot = PlaceTracker(anchor), 0
     inverse = cv2.invertAffineTransform(anchor.to_plane)
-    for frame, cut in with_cuts(frames, cut_threshold):
-        if cut:
+    for seen in scenes(frames, cut_threshold):
+        if seen.cut:
             shot += 1
             tracker.cut()
-        picture = picture_of(frame)
-        matrix = tracker.find(picture)
-        result = MouthFrame(release(frame), frame.time, picture.shape, shot, NO_FACE if matrix is None else None)
+        frame, picture = seen.frame, picture_of(seen.frame)
+        matrix = None if seen.mixed else tracker.find(picture)
+        reason = MIXED if seen.mixed else NO_FACE if matrix is None else None
+        result = MouthFrame(release(frame), frame.time, picture.shape, shot, reason)
         if matrix is not None:
             to_plane = cv2.invertAffineTransform(joined(matrix, inverse)).astype(np.float32)
             result.matrix, result.pose = geometry.window_matrix(to_plane), np.zeros(3, np.float32)

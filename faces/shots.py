@@ -15,6 +15,7 @@ import numpy as np
 
 from faces.choice import CONTINUES, Track, link, steady_tracks
 from faces.detector import Detection, FaceDetector, iou
+from faces.dissolves import Seen, with_dissolves
 from utils import pictures
 from utils.pictures import picture_of
 
@@ -44,17 +45,28 @@ def small_picture(picture: pictures.Picture) -> np.ndarray:
 
 
 def with_cuts(frames: Iterable[Picture], threshold: float, flash_frames: int = 2) -> Iterator[tuple[Picture, bool]]:
-    """Yield every frame, and whether it begins a new scene.
+    """Yield every frame, and whether it begins a new scene; arguments as in `scenes`."""
+    return ((seen.frame, seen.cut) for seen in scenes(frames, threshold, flash_frames))
+
+
+def scenes(frames: Iterable[Picture], threshold: float, flash_frames: int = 2) -> Iterator[Seen]:
+    """Yield every frame, whether it begins a new scene, and whether it is a mix of two.
 
     A cut changes most pixels (mean absolute difference) and the picture's structure (correlation); a gesture
     changes few pixels, a change of light keeps the structure. A short flash, after which the scene goes on, is no cut.
-    The first frame does not count as a cut.
+    The first frame does not count as a cut. Of a dissolve, see `faces.dissolves`, the end does.
 
     Args:
         frames: in order.
         threshold: 0..1, how different two successive frames must be. Higher = fewer cuts.
-        flash_frames: longest flash; so many frames are waited for at a possible cut.
+        flash_frames: longest flash; so many frames are waited for at a possible cut. 0: nothing is waited for, and
+            dissolves are not looked for.
     """
+    seen = _with_hard_cuts(frames, threshold, flash_frames)
+    return with_dissolves(seen) if flash_frames else seen
+
+
+def _with_hard_cuts(frames: Iterable[Picture], threshold: float, flash_frames: int) -> Iterator[Seen]:
     source = ((frame, _thumbnail(small_picture(picture_of(frame)))) for frame in frames)
     ahead: deque[tuple[Picture, np.ndarray]] = deque()
     last: np.ndarray | None = None
@@ -65,7 +77,7 @@ def with_cuts(frames: Iterable[Picture], threshold: float, flash_frames: int = 2
         if unlike:
             _fill(ahead, source, 1 + flash_frames)
             cut = all(_difference(last, other) > threshold for _, other in ahead)
-        yield frame, cut
+        yield Seen(frame, small.ravel().astype(np.float32), cut)
         if cut or not unlike:
             last = small
         ahead.popleft()
@@ -92,12 +104,14 @@ def _difference(a: np.ndarray, b: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Look:
-    """A frame, its picture, whether it begins a scene, and the faces in it, None where the detector did not look."""
+    """A frame, its picture, whether it begins a scene, the faces in it, None where the detector did not look, and
+    whether it shows two scenes at once, where nobody looks for faces."""
 
     frame: Picture
     picture: pictures.Picture
     cut: bool
     detections: list[Detection] | None
+    mixed: bool = False
 
 
 def looks(
@@ -108,15 +122,15 @@ def looks(
     Args:
         frames: in order.
         detector: finds faces.
-        threshold, flash_frames: see `with_cuts`.
+        threshold, flash_frames: see `scenes`.
         every: frames between two runs of the detector; it always looks at the first frame of a scene.
     """
     since = 0
-    for frame, cut in with_cuts(frames, threshold, flash_frames):
-        since = 0 if cut else since
-        picture = picture_of(frame)
-        found = faces_in(detector, picture) if since % every == 0 else None
-        yield Look(frame, picture, cut, found)
+    for seen in scenes(frames, threshold, flash_frames):
+        since = 0 if seen.cut else since
+        picture = picture_of(seen.frame)
+        found = faces_in(detector, picture) if since % every == 0 and not seen.mixed else None
+        yield Look(seen.frame, picture, seen.cut, found, seen.mixed)
         since += 1
 
 

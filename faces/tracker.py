@@ -30,7 +30,7 @@ class TrackerSettings:
         look_ahead_bytes: upper bound of the memory of these frames.
         max_missed: detector runs in a row without the face before the choice is made anew.
         min_presence: 0..1, the mesh network's certainty below which there is no face.
-        cut_threshold: 0..1, see `with_cuts`.
+        cut_threshold: 0..1, see `faces.shots.scenes`.
         flash_frames: the same.
     """
 
@@ -52,12 +52,14 @@ class FaceFrame:
         shot: counts up at each scene cut and at each change of the followed face.
         points: mesh float32 (468, 3) px, None where the face is not seen.
         presence: 0..1, the mesh network's certainty that there is a face.
+        mixed: it shows two scenes at once, so nobody is looked for.
     """
 
     frame: Picture
     shot: int
     points: np.ndarray | None
     presence: float = 1.0
+    mixed: bool = False
 
 
 class FaceTracker:
@@ -101,6 +103,9 @@ class FaceTracker:
                 return
             if ahead[0].cut or self._shot < 0:
                 self._start_shot()
+            if ahead[0].mixed:
+                yield FaceFrame(ahead.popleft().frame, self._shot, None, mixed=True)
+                continue
             if self._box is None and self._plan is not None:
                 self._box = self._plan.pick(ahead[0].frame.time, ahead[0].detections or [])
             elif self._box is None:

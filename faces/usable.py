@@ -23,6 +23,7 @@ from utils.pictures import Picture, picture_of
 
 NO_FACE, TOO_SMALL, TURNED, COVERED = "no_face", "too_small", "turned_away", "covered"
 OUTSIDE, BLURRED, UNCLEAR, AFTER_SPEECH = "outside_picture", "blurred", "unclear", "after_speech"
+MIXED = "mixed"
 REASONS = {
     NO_FACE: "without a face",
     TOO_SMALL: "with a face too small",
@@ -32,6 +33,7 @@ REASONS = {
     BLURRED: "blurred",
     UNCLEAR: "unclear",
     AFTER_SPEECH: "after the end of the speech",
+    MIXED: "between two scenes",
 }
 """Why frames are left as they were: keys for programs, words for people."""
 
@@ -121,7 +123,7 @@ class _Judge:
     def __call__(self, face: FaceFrame) -> tuple[str | None, float]:
         """The weakest point of a frame and the confidence in it."""
         if face.points is None:
-            return NO_FACE, 0.0
+            return MIXED if face.mixed else NO_FACE, 0.0
         if face.points is not self._seen:  # else a still picture: nothing new to see
             self._seen, self._last = face.points, self._look(face)
         return self._last

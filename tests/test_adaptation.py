@@ -419,15 +419,16 @@ def test_a_real_person_is_adapted_to_and_foreign_sound_is_noticed(
 ) -> None:
     config = load_config(REPO / "model_config.yaml")
     lip_sync = LipSyncPipeline.load(config, torch.device("cpu"))
+    quick = replace(QUICK, adapt=15.0)
     clip = talking_faces / "val" / "videos" / "hangznjucuhk_p117_0000.mp4"
     video = tmp_path / clip.name  # beside it results may be written
     video.symlink_to(clip)
-    summary = run(lip_sync, video)
+    summary = run(lip_sync, video, quick)
     assert summary.adaptation.sync is not None and abs(summary.adaptation.sync.offset) <= 3
     assert summary.adaptation.sync.confidence > config.adaptation.min_sync_confidence
     assert summary.adaptation.skipped is None or "did not help" in summary.adaptation.skipped
 
     other = load_audio(REPO / "examples" / "speech.wav")
     monkeypatch.setattr("pipeline.study._own_sound", lambda *_: np.resize(other, 160000))
-    summary = run(lip_sync, video)
+    summary = run(lip_sync, video, quick)
     assert "does not fit its picture" in summary.adaptation.skipped

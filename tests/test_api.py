@@ -256,7 +256,7 @@ def test_a_name_without_file_counts_as_left_out(client: TestClient, media: Path)
         (b'{"reference": "\\ud83d"}', "application/json", 400, "JSON"),
         (b'{"\\ud83d": 1}', "application/json", 400, "JSON"),
         (b"{}", "application/json; charset=utf-8", 422, "video_url"),
-        (b'{"steps": [1]}', "application/json", 422, "steps.*takes a text"),
+        (b'{"steps": [1]}', "application/json", 422, "steps.*takes a whole number"),
         (b'{"steps": 1e999}', "application/json", 422, "steps"),
         (b'{"nonsense": 1}', "application/json", 422, "nonsense"),
         (b'{"video_file": "x"}', "application/json", 422, "video_file"),

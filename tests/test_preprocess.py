@@ -144,12 +144,15 @@ def test_second_run_skips_and_repairs(processed, raw, config_file):
 
 
 def test_mouth_shapes_are_learnt_where_there_are_none(raw, config_file, tmp_path):
+    few = tmp_path / "raw" / "train" / "videos"
+    few.mkdir(parents=True)
+    shutil.copy(raw / "train" / "videos" / "anna 1.mp4", few)
     text = config_file.read_text().replace(
         f"mouth_shape_dir: {REPO}/pretrained/mouth_shape", f"mouth_shape_dir: {tmp_path}/m"
     )
     own = tmp_path / "config.yaml"
     own.write_text(text)
-    assert run(raw, tmp_path / "out", own, "train") == 0
+    assert run(tmp_path / "raw", tmp_path / "out", own, "train") == 0
     assert (tmp_path / "m" / "model.safetensors").is_file()
 
 

@@ -289,7 +289,14 @@ def test_the_time_is_said_before_the_work(
     maker, said = Maker(config.model_copy(update={"inference": inference}), "cpu", REPO / "pretrained"), []
     text = SpokenText("Yes.", "en", None, 1.0)
     job = VideoJob(portrait, None, tmp_path / "out.mkv", replace(QUICK, guidance=None), text, None)
-    maker.make(job, lambda done, total: said.append(capsys.readouterr().err) if done and not said else None)
+
+    def progress(done: int, total: int | None) -> None:
+        if done:
+            said.append(capsys.readouterr().err)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        maker.make(job, progress)
     assert "about 20 minutes on this computer" in said[0]  # 10 frames, a step of two passes each
 
 

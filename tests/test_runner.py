@@ -19,12 +19,13 @@ from typing import Any
 
 import pytest
 
+from serving.jobs import runner_process
 from serving.jobs.runner_process import Runner, RunnerDied
 from tests.service import REPO, wait_for
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="signals and groups of POSIX")
 
-STALL_S = 4.0
+STALL_S = 3.0
 FAKE = """
 import os, signal, subprocess, sys, threading, time
 from serving.jobs import runner
@@ -68,6 +69,12 @@ def run(job, line):
 runner._loaded = loaded
 runner.main(["--config", "-", "--weights", "-", "--device", sys.argv[1]])
 """
+
+
+@pytest.fixture(autouse=True)
+def fresh_for_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is silent stops counting as ready sooner than in use, so that less is waited for."""
+    monkeypatch.setattr(runner_process, "_FRESH_S", STALL_S)
 
 
 @contextmanager

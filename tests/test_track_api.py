@@ -110,3 +110,34 @@ def test_the_document_describes_tracks(client: TestClient) -> None:
     fields = call["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
     assert {"audio_file", "video_file", "avatar_file", "format", "fps", "text_input"} <= set(fields)
     assert "live-link" in fields["format"]["enum"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "takes"),
+    [
+        *(("face", False, "a text"), ("text_input", 5, "a text")),
+        *(("seed", "7", "a whole number"), ("seed", 1.5, "a whole number")),
+        *(("fps", "fast", "a number"), ("speed", True, "a number")),
+    ],
+)
+def test_json_has_the_types_of_the_document(client: TestClient, field: str, value: Any, takes: str) -> None:
+    refused = client.post("/v1/tracks", json={"text_input": "Hello.", "lang": "en", field: value})
+    assert refused.status_code == 422 and f"The field '{field}' takes {takes}" in refused.json()["detail"]
+
+
+def test_null_in_json_is_left_out_and_an_unknown_field_is_refused(client: TestClient) -> None:
+    wish = {"text_input": "Hello.", "lang": "en", "fps": 60, "smooth": 0, "seed": 7, "reference": None, "voice": None}
+    taken = client.post("/v1/tracks", json=wish)
+    assert taken.status_code == 202 and taken.json()["request"]["fps"] == 60 and taken.json()["reference"] is None
+    for nothing in (None, ""):
+        refused = client.post("/v1/tracks", json=wish | {"frames": nothing})
+        assert refused.status_code == 422 and "'frames'" in refused.json()["detail"]
+    document = client.get("/openapi.json").json()["paths"]
+    bodies = {call: document[f"/v1/{call}"]["post"]["requestBody"]["content"] for call in ("tracks", "jobs")}
+    fields = {call: content["application/json"]["schema"]["properties"] for call, content in bodies.items()}
+    not_null = {(call, name) for call in fields for name, one in fields[call].items() if {"type": "null"} not in
+                one.get("anyOf", ())}
+    assert not_null == {("jobs", "video_url")}
+    assert "number" in {one.get("type") for one in fields["jobs"]["adapt"]["anyOf"]}
+    assert not any({"type": "null"} in one.get("anyOf", ()) for content in bodies.values()
+                   for one in content["multipart/form-data"]["schema"]["properties"].values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,19 +71,26 @@ def train_with_trouble(data: str, output: str, how: str) -> int:
     return train(Path(data), Path(output), *OFTEN)
 
 
+@pytest.fixture(scope="module")
+def straight(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing has disturbed."""
+    output = tmp_path_factory.mktemp("straight")
+    assert train(data, output, *OFTEN) == 0
+    return output
+
+
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "crash"])
-def test_the_same_command_goes_on_exactly(how: str, data: Path, tmp_path: Path) -> None:
-    assert train(data, tmp_path / "straight", *OFTEN) == 0
+def test_the_same_command_goes_on_exactly(how: str, data: Path, straight: Path, tmp_path: Path) -> None:
     code = "import sys; from tests.test_trainer import train_with_trouble; sys.exit(train_with_trouble(*sys.argv[1:]))"
     command = [sys.executable, "-c", code, str(data), str(tmp_path / "broken"), how]
     ended = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
     assert ended.returncode == (1 if how == "crash" else 0), ended.stderr
     assert checkpoint(tmp_path / "broken")["step"] == (2 if how == "crash" else 3)
     assert train(data, tmp_path / "broken", *OFTEN) == 0
-    straight, resumed = checkpoint(tmp_path / "straight"), checkpoint(tmp_path / "broken")
+    undisturbed, resumed = checkpoint(straight), checkpoint(tmp_path / "broken")
     assert resumed["step"] == STEPS
     for part in ("modules", "averages", "optimizer", "random"):
-        assert same(straight[part], resumed[part]), part
+        assert same(undisturbed[part], resumed[part]), part
 
 
 def test_training_measures_and_exports(data: Path, tmp_path: Path) -> None:
@@ -102,9 +110,8 @@ def test_training_measures_and_exports(data: Path, tmp_path: Path) -> None:
     assert not list(run.glob(".tmp*")) and not (run / "export.tmp").exists()
 
 
-def test_starts_from_exported_weights(data: Path, tmp_path: Path) -> None:
-    assert train(data, tmp_path / "first") == 0
-    export = tmp_path / "first" / "debug" / "autoencoder" / "export"
+def test_starts_from_exported_weights(data: Path, straight: Path, tmp_path: Path) -> None:
+    export = straight / "debug" / "autoencoder" / "export"
     frozen = ("--set", "training.learning_rate=1e-12", "--set", "training.max_steps=1")
     assert train(data, tmp_path / "second", "--init", str(export), *frozen) == 0
     first = MouthAutoencoder.from_pretrained(export, torch_dtype=torch.float32)
@@ -114,9 +121,9 @@ def test_starts_from_exported_weights(data: Path, tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_another_size_is_named(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, straight: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train(data, tmp_path) == 0
+    shutil.copytree(straight, tmp_path, dirs_exist_ok=True)
     assert train(data, tmp_path, "--set", "models.debug.autoencoder.width=12") == 2
     message = capsys.readouterr().err.splitlines()[-1]
     assert "checkpoint.pt" in message and "[8, 12, 3, 3]" in message and "[12, 12, 3, 3]" in message

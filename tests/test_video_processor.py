@@ -526,3 +526,17 @@ def test_no_frame_at_all_is_an_error(tmp_path: Path):
         pass
 
     assert not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_the_shortest_clips_are_written(frames: int, tmp_path: Path) -> None:
+    """x265 gives wrong times for clips of one or two frames, which MP4 does not take."""
+    source, sound = make_video(tmp_path / "in.mp4", 0.2), make_sound(tmp_path / "s.wav", 0.4)
+    for name, codec in (("a.mp4", "hevc"), ("b.mkv", "hevc"), ("c.mp4", "h264")):
+        with (
+            VideoReader(source) as reader,
+            VideoWriter(tmp_path / name, probe_video(source), codec, audio_from=sound) as writer,
+        ):
+            for frame, _ in zip(reader, range(frames), strict=False):
+                writer.write(frame)
+        assert len(read_all(tmp_path / name)) == frames

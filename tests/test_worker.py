@@ -26,11 +26,11 @@ from serving.jobs.setup import Settings
 from serving.jobs.store import DONE, QUEUED, RUNNING, Job
 from serving.jobs.worker import Worker
 from tests.service import REPO, free_port, make_service, redis_server, service_config, stored_files, wait_for
-from tests.test_runner import FAKE
+from tests.test_runner import FAKE, fresh_for_less  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="signals and groups of POSIX")
 
-STALL_S = 4.0
+STALL_S = 3.0
 
 
 def submit(service: JobService, what: str, **more: Any) -> str:

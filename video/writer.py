@@ -36,6 +36,8 @@ from video.tone import from_ordinary
 from video.transparency import Backdrop, flattened, has_alpha, without_hidden
 from video.types import Frame, VideoInfo
 
+_LONGEST_WAIT_S = 600  # from decoding a frame until it is shown
+
 
 class VideoWriter:
     """Writes frames to a video file with their times, rotation, colour tags and one sound track.
@@ -148,7 +150,7 @@ class VideoWriter:
         self._last_pts = raw.pts
         # Packets wait for those of the other stream, so both may fail in either.
         with self._sound_to_blame():
-            self._output.mux(self._stream.encode(raw))
+            self._output.mux(_timed(self._stream.encode(raw)))
             if self._sound is not None:
                 self._sound.write_until(frame.time)
             if self._extras is not None:
@@ -248,9 +250,17 @@ class VideoWriter:
         if self._last_pts < 0:
             raise InputError(f"There is no frame to write into {self.path}; give a longer video or speech.")
         with self._sound_to_blame():
-            self._output.mux(self._stream.encode(None))
+            self._output.mux(_timed(self._stream.encode(None)))
             if self._sound is not None:
                 self._sound.write_until(math.inf)
+
+
+def _timed(packets: list[av.Packet]) -> list[av.Packet]:
+    """The same, decoded at times that can be: of clips of one or two frames x265 leaves them to chance."""
+    for packet in packets:
+        if packet.dts is None or not 0 <= (packet.pts - packet.dts) * packet.time_base < _LONGEST_WAIT_S:
+            packet.dts = packet.pts
+    return packets
 
 
 def _apply(frame: av.VideoFrame, patch: Patch, info: VideoInfo, colour: tuple[int, bool]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
@@ -35,6 +36,8 @@ _FILE_SCHEMAS = {
 
 _TIMES = ("adapt",)
 """Options that may also be written as 60s or 1.5m."""
+_NUMBERS_TOO = ("adapt", "size")
+"""Options that are words, of which some are numbers, and may be numbers in JSON."""
 _OF_THE_ENGINE = ("steps", "guidance")
 """Options that are the engine's to choose where they are left out."""
 _LONGEST = 200  # characters of an option that is a word
@@ -115,13 +118,14 @@ Fields = TypeVar("Fields", bound=BaseModel)
 
 
 def read_form(texts: dict[str, str], kind: type[Fields] = JobForm) -> Fields:
-    """Check the texts of a form of some kind; empty ones count as left out.
+    """Check the texts of a form of some kind; empty ones that it knows count as left out.
 
     Raises:
         Problem: 422 that names the fields.
     """
     try:
-        return kind.model_validate({name: value for name, value in texts.items() if value != ""})
+        given = {name: value for name, value in texts.items() if value != "" or name not in kind.model_fields}
+        return kind.model_validate(given)
     except ValidationError as error:
         faults = [
             {"field": str(fault["loc"][0]), "message": fault["msg"]}
@@ -129,6 +133,41 @@ def read_form(texts: dict[str, str], kind: type[Fields] = JobForm) -> Fields:
         ]
         first = faults[0]
         raise bad_input(f"The field {first['field']!r} cannot be used: {first['message']}.", errors=faults) from error
+
+
+def check_json(told: Mapping[str, Any], kind: type[BaseModel]) -> None:
+    """Check that values of JSON have the types that the document names; null counts as left out.
+
+    Args:
+        told: a JSON object.
+        kind: the form whose fields it should have; others are left to `read_form`.
+
+    Raises:
+        Problem: 422 that names the field.
+    """
+    fields = kind.model_json_schema()["properties"]
+    for name, value in told.items():
+        wanted = _types(fields.get(name, {})) | ({"number"} if name in _NUMBERS_TOO else set())
+        if name in fields and value is not None and not wanted & _types_of(value):
+            takes = " or ".join(_SAID[one] for one in _SAID if one in wanted)
+            raise bad_input(f"The field {name!r} takes {takes}.")
+
+
+_SAID = {"string": "a text", "integer": "a whole number", "number": "a number", "boolean": "true or false"}
+
+
+def _types(field: Mapping[str, Any]) -> set[str]:
+    """Names of the types that a schema allows."""
+    return {field["type"]} if "type" in field else {one for part in field.get("anyOf", ()) for one in _types(part)}
+
+
+def _types_of(value: Any) -> set[str]:
+    """Names of the types that a value of JSON has; a whole number is a number, too."""
+    if isinstance(value, bool):
+        return {"boolean"}
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        return {"integer", "number"}
+    return {"number"} if isinstance(value, float) else {"string"} if isinstance(value, str) else set()
 
 
 def openapi_body() -> dict[str, Any]:
@@ -151,7 +190,8 @@ def form_body(
     """
     schema = kind.model_json_schema()
     fields = {name: _given(field) for name, field in schema["properties"].items()}
-    by_address = schema | {"properties": fields} | ({"required": [f"{needed}_url"]} if needed else {})
+    named = {name: field if name == f"{needed}_url" else _in_json(name, field) for name, field in fields.items()}
+    by_address = schema | {"properties": named} | ({"required": [f"{needed}_url"]} if needed else {})
     either = {"anyOf": [{"required": [f"{needed}_file"]}, {"required": [f"{needed}_url"]}]} if needed else {}
     whole = schema | {"properties": files | fields} | either
     kinds = {"multipart/form-data": (whole, examples[0]), "application/json": (by_address, examples[1])}
@@ -166,3 +206,12 @@ def _given(field: dict[str, Any]) -> dict[str, Any]:
         del field["default"]
         field |= kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
     return field
+
+
+def _in_json(name: str, field: dict[str, Any]) -> dict[str, Any]:
+    """A field as it is in JSON, where null counts as left out."""
+    told = {word: field[word] for word in ("title", "description", "default", "examples") if word in field}
+    kind = {word: value for word, value in field.items() if word not in told}
+    kinds = kind["anyOf"] if kind.keys() == {"anyOf"} else [kind]
+    more = [{"type": "number", "minimum": 0}] if name in _NUMBERS_TOO else []
+    return told | {"anyOf": [*kinds, *more, {"type": "null"}]}

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from pipeline.engine_choice import EngineView, check_offered, list_engines
 from pipeline.options import SPRITES, Options, check_inputs
 from serving.http.fetching import FIELDS, Fetching
-from serving.http.forms import FILES, JobForm, read_form
+from serving.http.forms import FILES, JobForm, check_json, read_form
 from serving.http.speech import Speaker, preferred_language
 from serving.http.uploads import Form, fingerprint_of, receive_form, receive_json
 from serving.jobs.jobs import INCOMING, JobService, Submission
@@ -112,7 +112,7 @@ class Intake:
         """The form of a request, whose files are in `folder`, or its fields as JSON."""
         config = self._service.config
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
-            return await receive_json(request, config)
+            return await receive_json(request, config, partial(check_json, kind=self.kind))
         return await receive_form(request, folder, self.files, config, partial(self._service.check_space, owner))
 
     def submit(self, form: Form, owner: str, caller: Caller, idempotency: tuple[str, str] | None = None) -> Job:

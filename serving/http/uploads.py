@@ -180,8 +180,14 @@ async def receive_form(
     return parts.form
 
 
-async def receive_json(request: Request, config: ServiceConfig) -> Form:
-    """Read the fields of a form from a JSON object; files come by address then.
+async def receive_json(request: Request, config: ServiceConfig, check: Callable[[dict[str, Any]], None]) -> Form:
+    """Read the fields of a form from a JSON object; files come by address then. Null counts as left out, like an empty
+    field of a form.
+
+    Args:
+        request: whose body it is.
+        config: how much and how slow it may be.
+        check: raises a Problem where a value has a wrong type.
 
     Raises:
         Problem: 400 no JSON object, 408 too slow, 413 too large, 422 a value that is no text, number or truth.
@@ -198,11 +204,14 @@ async def receive_json(request: Request, config: ServiceConfig) -> Form:
         raise Problem(400, "broken-form", "The body cannot be read as JSON.") from error
     if not isinstance(told, dict):
         raise Problem(400, "broken-form", "The body is to be a JSON object, with the fields of the form.")
-    return Form({name: _as_text(name, value) for name, value in told.items() if value is not None})
+    check(told)
+    return Form({name: _as_text(name, value) for name, value in told.items()})
 
 
 def _as_text(name: str, value: Any) -> str:
     """A value of JSON as a form would hold it."""
+    if value is None:
+        return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

@@ -52,7 +52,7 @@ class SummaryView(BaseModel):
     new_mouths: int | None = Field(description="frames with a new mouth; null if unknown", examples=[138])
     left_as_they_were: dict[str, int] = Field(
         description="why frames got no new mouth -> how many: no_face, too_small, turned_away, covered, "
-        "outside_picture, blurred, unclear, after_speech",
+        "outside_picture, blurred, unclear, after_speech, mixed",
         examples=[{"turned_away": 12}],
     )
     sentence: str | None = Field(

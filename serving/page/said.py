@@ -170,6 +170,7 @@ _PARTS = {
     "turned away": "转过脸",
     "partly outside the picture": "不在画面内",
     "covered": "被遮住",
+    "between two scenes": "是两个场景的过渡",
     "blurred": "模糊",
     "unclear": "看不清",
     "after the end of the speech": "话已说完",
