@@ -41,14 +41,23 @@ class Seen:
         small: float32 (N,), its small grey picture.
         cut: it begins a scene.
         mixed: it shows two scenes at once.
-        change: since some frames before, mean grey levels.
     """
 
     frame: Any
     small: np.ndarray
     cut: bool
     mixed: bool = False
-    change: float = 0.0
+
+
+@dataclass(eq=False)
+class _Glance:
+    """What is kept of a frame for nearly two seconds: its time and small picture, by how many grey levels that has
+    changed since some frames before, and the frame itself only as long as it waits."""
+
+    time: float
+    small: np.ndarray
+    change: float
+    seen: Seen | None
 
 
 def with_dissolves(frames: Iterable[Seen]) -> Iterator[Seen]:
@@ -56,47 +65,56 @@ def with_dissolves(frames: Iterable[Seen]) -> Iterator[Seen]:
 
     Some frames are waited for, and nearly two seconds of them (or 128 MB) where the picture changes.
     """
-    held: deque[Seen] = deque()
-    recent: deque[Seen] = deque()  # of the scene, also those that are gone
+    held: deque[_Glance] = deque()
+    recent: deque[_Glance] = deque()  # of the scene, also those whose frames are gone
     for seen in frames:
         if seen.cut:
-            yield from held
-            held.clear()
+            yield from (_released(held) for _ in range(len(held)))
             recent.clear()
-        held.append(seen)
-        recent.append(seen)
-        if len(recent) > _LOOK_BACK:
-            seen.change = float(np.abs(seen.small - recent[-1 - _LOOK_BACK].small).mean())
-        while recent[-1].frame.time - recent[0].frame.time > _WINDOWS_S[-1] + 1e-6:
+        before = recent[-_LOOK_BACK].small if len(recent) >= _LOOK_BACK else seen.small
+        held.append(_Glance(seen.frame.time, seen.small, float(np.abs(seen.small - before).mean()), seen))
+        recent.append(held[-1])
+        while recent[-1].time - recent[0].time > _WINDOWS_S[-1] + 1e-6:
             recent.popleft()
         if (begins := _mark(recent)) is not None:
             while recent[0] is not begins:
                 recent.popleft()
-        while len(held) > _may_wait(held, recent):
-            yield held.popleft()
-    yield from held
+        while len(held) > _may_wait(seen, recent):
+            yield _released(held)
+    yield from (_released(held) for _ in range(len(held)))
 
 
-def _may_wait(held: deque[Seen], recent: deque[Seen]) -> int:
+def _released(held: deque[_Glance]) -> Seen:
+    """The frame that has waited longest."""
+    glance = held.popleft()
+    seen, glance.seen = glance.seen, None
+    return seen
+
+
+def _may_wait(seen: Seen, recent: deque[_Glance]) -> int:
     """How many frames wait for what comes."""
-    height, width = picture_of(held[0].frame).shape
+    height, width = picture_of(seen.frame).shape
     room = max(1, int(_HELD_BYTES / (1.5 * height * width)))
-    changes = any(seen.change > _CALM for seen in itertools.islice(reversed(recent), _DELAY))
+    changes = any(glance.change > _CALM for glance in itertools.islice(reversed(recent), _DELAY))
     return min(room, len(recent) if changes else _DELAY)
 
 
-def _mark(recent: deque[Seen]) -> Seen | None:
+def _mark(recent: deque[_Glance]) -> _Glance | None:
     """Mark the dissolve that has just ended, if one has; the first frame after it."""
     last = recent[-1]
     for length in _WINDOWS_S:
-        if last.frame.time - recent[0].frame.time < length - 0.1:
+        if last.time - recent[0].time < length - 0.1:
             return None
-        window = [seen for seen in recent if last.frame.time - seen.frame.time <= length + 1e-6]
-        found = mixed_part(np.stack([seen.small for seen in window]), np.array([seen.frame.time for seen in window]))
+        window = [glance for glance in recent if last.time - glance.time <= length + 1e-6]
+        if not _unlike(window[0].small, last.small, _UNLIKE / 2):
+            continue  # nearly always; a glance before the work
+        found = mixed_part(np.stack([glance.small for glance in window]), np.array([glance.time for glance in window]))
         if found is not None:
-            for seen in window[found]:
-                seen.mixed = True
-            window[found.stop].cut = True
+            for seen in (glance.seen for glance in window[found]):
+                if seen is not None:
+                    seen.mixed = True
+            if window[found.stop].seen is not None:
+                window[found.stop].seen.cut = True
             return window[found.stop]
     return None
 
@@ -111,7 +129,7 @@ def mixed_part(small: np.ndarray, times: np.ndarray) -> slice | None:
     if len(small) < 2 * _AROUND + 3:
         return None
     before, after = small[:_AROUND].mean(0), small[-_AROUND:].mean(0)
-    if not _unlike(before, after):
+    if not _unlike(before, after, _UNLIKE):
         return None
     change = after - before
     share = (small - before) @ change / (change @ change)
@@ -129,8 +147,8 @@ def mixed_part(small: np.ndarray, times: np.ndarray) -> slice | None:
     return part if rest.max() < _MOST_LEFT * np.abs(change).mean() else None
 
 
-def _unlike(one: np.ndarray, other: np.ndarray) -> bool:
-    """Two pictures show two scenes."""
+def _unlike(one: np.ndarray, other: np.ndarray, least: float) -> bool:
+    """Two pictures show something, and their structure differs by so much, 0 to 2."""
     if min(one.std(), other.std()) <= _PLAIN:
         return False
-    return 1.0 - float(np.corrcoef(one, other)[0, 1]) > _UNLIKE
+    return 1.0 - float(np.corrcoef(one, other)[0, 1]) > least
