@@ -33,7 +33,7 @@ class Mouth:
     """A mouth over time, 25 frames a second.
 
     Attributes:
-        opening: (T,) gap between the inner lips, mean of three places.
+        opening: (T,) gap between the inner lips, mean of three places; below 0 where their mesh is crossed.
         width: (T,) distance between the corners of the mouth. Both in parts of the real video's eye distance.
         crops: uint8 RGB (T, S, S, 3), the frame's own pixels around the real video's mouth.
         inner: (T, 20, 2) inner contour of the lips, px of the crop.
@@ -86,11 +86,22 @@ def read_mouth(video: Path, place: Place, config: Config) -> Mouth:
                 break
     points = _filled(meshes, video)
     lips = smooth_in_time(points, np.arange(len(points)) / FPS, POINT_SMOOTHING_S)
-    gap = np.linalg.norm(lips[:, _UPPER] - lips[:, _LOWER], axis=-1).mean(axis=1)
-    width = np.linalg.norm(lips[:, _CORNERS[0]] - lips[:, _CORNERS[1]], axis=-1)
+    across = lips[:, _CORNERS[1]] - lips[:, _CORNERS[0]]
+    gap, width = _gap(lips[:, _LOWER] - lips[:, _UPPER], across), np.linalg.norm(across, axis=-1)
     inner = points[:, LIPS_INNER] - corners[: len(points), None]
     eyes = eyes[: len(points)]
     return Mouth(gap / eyes, width / eyes, np.stack(crops), inner, float(np.median(eyes)))
+
+
+def _gap(apart: np.ndarray, across: np.ndarray) -> np.ndarray:
+    """Gap between the inner lips (T,), px; below 0 where their mesh is crossed, as that of thin closed lips is.
+
+    Args:
+        apart: from the upper to the lower lip (T, 3, 2).
+        across: from the right corner of the mouth, which lies on the left, to the left one (T, 2).
+    """
+    below = across[:, None, 0] * apart[..., 1] - across[:, None, 1] * apart[..., 0]
+    return (np.sign(below) * np.linalg.norm(apart, axis=-1)).mean(axis=1)
 
 
 def write_still(video: Path, place: Place, index: int, target: Path) -> None:

@@ -15,11 +15,16 @@ import cv2
 import numpy as np
 
 from faces.alignment import LIPS_INNER, LIPS_OUTER
+from faces.mouth_shape import mouth_opening
 
 _LIPS = len(LIPS_OUTER) + len(LIPS_INNER)  # the first of the shape's points
 _MOUTH = (slice(48, 152), slice(16, 144))  # rows, columns of the window in which sharpness counts
 _POSE_PX_PER_DEG = np.array([0.08, 0.08, 0.03], np.float32)  # unlikeness of a head turned by a degree: yaw, pitch, roll
 _SOFT_PX = 0.5  # unlikeness of a picture with none of the detail of the sharpest
+# Unlikeness of each px that the lips must be opened further than in a picture, whose inside is then invented, and of
+# each px that they must be shut.
+_OPENED, _SHUT = 0.2, 0.1
+_SHIFT = 0.5  # how much a shift of all of the mouth counts
 _SWITCH_PX = 0.6  # cost of a change of the picture
 _NOVEL_PX = 0.4  # a mouth nearer than this to a known one is not worth keeping
 _MIX = (0.25, 0.5, 0.25)  # over frames, so that a change of the picture is a short cross-fade
@@ -46,9 +51,18 @@ class Mouth:
     sharpness: float
 
 
+def gap_of(lips: np.ndarray) -> np.ndarray:
+    """How much further lips (F, 2 * L) are open than at rest (F,), window px; see `lips_of`."""
+    return mouth_opening(lips.reshape(len(lips), _LIPS, 2))
+
+
 def lips_of(moved: np.ndarray) -> np.ndarray:
-    """Of how lips and jaw differ from the resting mouth (F, P, 2), the lips as one row a frame (F, 2 * L)."""
-    return moved[:, :_LIPS].reshape(len(moved), -1)
+    """Of how lips and jaw differ from the resting mouth (F, P, 2), the lips as one row a frame (F, 2 * L).
+
+    What they moved as a whole counts little: a picture that is laid elsewhere need not be bent.
+    """
+    lips = moved[:, :_LIPS]
+    return (lips - (1 - _SHIFT) * lips.mean(axis=1, keepdims=True)).reshape(len(moved), -1)
 
 
 def mouth_of(window: np.ndarray, points: np.ndarray, moved: np.ndarray, shape: np.ndarray, pose: np.ndarray) -> Mouth:
@@ -109,8 +123,11 @@ class MouthBank:
         return np.sqrt(np.maximum(square, 0.0) / _LIPS)
 
     def costs(self, lips: np.ndarray, pose: np.ndarray) -> np.ndarray:
-        """`unlikeness`, and what a picture's softness adds."""
-        return self.unlikeness(lips, pose) + _SOFT_PX * (1 - self._sharpness / max(self._sharpness.max(), 1e-6))
+        """`unlikeness`, and what a picture's softness and another opening of the lips add."""
+        further = gap_of(lips)[:, None] - gap_of(self._lips)[None]
+        opened = np.where(further > 0, _OPENED, -_SHUT) * further
+        soft = _SOFT_PX * (1 - self._sharpness / max(self._sharpness.max(), 1e-6))
+        return self.unlikeness(lips, pose) + opened + soft
 
     def _key(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         return self._lips[index : index + 1], self._poses[index : index + 1]

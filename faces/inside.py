@@ -70,16 +70,17 @@ def painted_inside(
     amount = _amount(source, wanted, closed)
     if amount <= 0:
         return picture
-    opening = float(mouth_opening(wanted[None])[0])
-    parted = float(smooth_step(np.float32((opening - closed) / _PARTED_PX)))
-    top, bottom, across = _opening(wanted[_INNER], picture.shape[1], parted)
+    crossed = max(0.0, -closed)  # thin lips: their mesh is still crossed where they begin to part
+    before, opening = (float(mouth_opening(lips[None])[0]) + crossed for lips in (source, wanted))
+    parted = float(smooth_step(np.float32((opening - crossed - closed) / _PARTED_PX)))
+    top, bottom, across = _opening(wanted[_INNER], picture.shape[1], parted, crossed)
     down, gap = np.arange(len(picture), dtype=np.float32)[:, None] - top, np.maximum(bottom - top, 1e-3)
     lips, white = _colours(picture, wanted)
     inside = _deep(down, gap, lips)
     if teeth is None:
         edge, shown = _painted_teeth(down, gap, across, white)
     else:
-        kept = float(mouth_opening(source[None])[0]) / opening * gap
+        kept = before / opening * gap
         edge, shown = smooth_step((kept - down) / _SOFT_PX + 0.5), teeth
     inside += edge[..., None] * (shown - inside)
     edges = smooth_step(down / _SOFT_PX + 0.5) * smooth_step((gap - down) / _SOFT_PX + 0.5)
@@ -129,14 +130,23 @@ def _painted_teeth(
     return seen * smooth_step((height - down) / 1.5 + 0.5), white * shade[..., None]
 
 
-def _opening(inner: np.ndarray, width: int, part: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each column: upper and lower edge of a part of the opening, px, and the place across it, -1 to 1."""
+def _opening(
+    inner: np.ndarray, width: int, part: float, crossed: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each column: upper and lower edge of a part of the opening, px, and the place across it, -1 to 1.
+
+    Args:
+        inner: the inner lips (20, 2), px of the picture.
+        width: of the picture, px.
+        part: of the gap between them, 0..1.
+        crossed: what is added to that gap in the middle of the mouth, px.
+    """
     upper, lower = (inner[points][np.argsort(inner[points, 0])] for points in (_UPPER, _LOWER))
     columns = np.arange(width, dtype=np.float32)
     top, bottom = (np.interp(columns, edge[:, 0], edge[:, 1]) for edge in (upper, lower))
-    middle, half = (top + bottom) / 2, part * np.maximum(bottom - top, 0) / 2
     left, right = inner[:, 0].min(), inner[:, 0].max()
     across = np.clip((2 * columns - left - right) / max(right - left, 1.0), -1, 1)
+    middle, half = (top + bottom) / 2, part * np.maximum(bottom - top + crossed * (1 - across**2), 0) / 2
     return tuple(x.astype(np.float32) for x in (middle - half, middle + half, across))
 
 

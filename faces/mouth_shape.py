@@ -209,6 +209,19 @@ class MouthShape:
         missing = np.maximum(0.0, CLOSED_PART * mouth_opening(base) - mouth_opening(points))
         return (points + missing[:, None, None] * self.opening_move).astype(points.dtype)
 
+    def scaled(self, points: np.ndarray, base: np.ndarray, opening: float, width: float) -> np.ndarray:
+        """Let lips open so many times further from rest, and grow so many times wider.
+
+        Args:
+            points: lips and jaw (T, P, 2), window px.
+            base: the resting mouth at the same frames.
+            opening, width: factors.
+        """
+        gap = (opening - 1) * (mouth_opening(points) - mouth_opening(base))
+        wide = (width - 1) * (mouth_width(points) - mouth_width(base))
+        moved = gap[:, None, None] * self.opening_move + wide[:, None, None] * self.width_move
+        return (points + moved).astype(points.dtype)
+
     def closed(self, points: np.ndarray, base: np.ndarray, amount: np.ndarray) -> np.ndarray:
         """Close the lips as people close them, as far as pressed lips are closed.
 

@@ -11,18 +11,46 @@ import numpy as np
 
 from faces.alignment import LIPS_INNER
 from faces.bank import Mouth, MouthBank, mouth_of
-from faces.mouth_shape import SHAPE_POINTS, MouthShape, Neutral
+from faces.mouth_shape import SHAPE_POINTS, MouthShape, Neutral, mouth_opening, mouth_width
 from faces.mouth_windows import MouthFrame
 
 _UPPER_LIP, _LOWER_LIP = LIPS_INNER[5], LIPS_INNER[15]
 _MOVING_PX = 0.5  # deviation of the lips' distance below which the mouth is still; the mesh trembles by less
 _YAW_WORTH_DEG = 20.0  # a head turned this far is worth half as much as a reference
+# Liveliness: what of a person's own movement shows in what the same person says at another time. Fitted on halves of
+# the videos of 17 people: the error of the spread, in logarithms, falls from 0.46 to 0.36 (opening) and from 0.68 to
+# 0.53 (width). Window px.
+_USUAL_OPENING_PX, _USUAL_WIDTH_PX = 3.3, 2.5
+_OWN_SHARE = 0.6
+_LEAST_LIVELY, _MOST_LIVELY = 0.6, 1.5
+_SPEAKS_PX = 1.0  # of people who speak the opening varies by more than this
 _MOUTH = (slice(48, 152), slice(16, 144))  # rows, columns of the window in which sharpness counts
 
 
 Known = TypeVar("Known")  # what is kept of a person
 Meet = Callable[[Sequence[MouthFrame]], Known]
 """Makes it from frames of one shot with a window."""
+
+
+@dataclass(frozen=True)
+class Liveliness:
+    """How far a person's mouth moves in parts of how far people's mouths move: in height and in width."""
+
+    opening: float = 1.0
+    width: float = 1.0
+
+    @classmethod
+    def of(cls, moved: np.ndarray) -> Liveliness:
+        """Of what lips and jaw (T, P, 2) did; of a mouth that did not speak nothing is known.
+
+        Args:
+            moved: difference to the resting mouth, window px.
+        """
+        opening, width = float(mouth_opening(moved).std()), float(mouth_width(moved).std())
+        if opening < _SPEAKS_PX:
+            return cls()
+        parts = np.array([opening / _USUAL_OPENING_PX, width / _USUAL_WIDTH_PX]) ** _OWN_SHARE
+        return cls(*np.clip(parts, _LEAST_LIVELY, _MOST_LIVELY).tolist())
 
 
 @dataclass(frozen=True)
@@ -33,11 +61,13 @@ class Person:
         neutral: the resting mouth.
         bank: pictures of the mouth, of all shapes that were seen.
         faces: a few of them that show the person well, with the mouth closed to open.
+        lively: how far the mouth moves.
     """
 
     neutral: Neutral
     bank: MouthBank
     faces: tuple[Mouth, ...]
+    lively: Liveliness
 
 
 def with_person(
@@ -122,7 +152,8 @@ def meet_person(frames: Sequence[MouthFrame], shape: MouthShape, faces: int, siz
     if not is_speaking(seen):
         neutral = shape.rested(neutral)
     chosen = mouths_of(pick_references(frames, faces), neutral, shape)
-    return Person(neutral, MouthBank.of(mouths_of(frames, neutral, shape), size), tuple(chosen))
+    bank = MouthBank.of(mouths_of(frames, neutral, shape), size)
+    return Person(neutral, bank, tuple(chosen), Liveliness.of(seen[:, SHAPE_POINTS] - shape.base(neutral, pose)))
 
 
 def mouths_of(frames: Sequence[MouthFrame], neutral: Neutral, shape: MouthShape) -> list[Mouth]:

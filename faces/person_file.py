@@ -9,7 +9,7 @@ import numpy as np
 
 from faces.bank import Mouth, MouthBank
 from faces.mouth_shape import Neutral
-from faces.person import Person
+from faces.person import Liveliness, Person
 
 _FIELDS = tuple(field.name for field in fields(Mouth))
 
@@ -18,6 +18,7 @@ def pack_person(person: Person) -> dict[str, np.ndarray]:
     """Arrays by name; see `unpack_person`."""
     parts = {"bank": person.bank.mouths, "faces": person.faces}
     packed = {"neutral_mouth": person.neutral.mouth, "neutral_pose": person.neutral.pose}
+    packed["lively"] = np.array([person.lively.opening, person.lively.width])
     for part, mouths in parts.items():
         packed |= {f"{part}_{name}": np.stack([getattr(mouth, name) for mouth in mouths]) for name in _FIELDS}
     return packed
@@ -31,7 +32,7 @@ def unpack_person(packed: Mapping[str, np.ndarray]) -> Person:
     """
     bank = MouthBank(tuple(_mouths(packed, "bank")))
     neutral = Neutral(packed["neutral_mouth"], packed["neutral_pose"])
-    return Person(neutral, bank, tuple(_mouths(packed, "faces")))
+    return Person(neutral, bank, tuple(_mouths(packed, "faces")), Liveliness(*packed["lively"].tolist()))
 
 
 def _mouths(packed: Mapping[str, np.ndarray], part: str) -> Sequence[Mouth]:

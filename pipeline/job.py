@@ -62,7 +62,7 @@ _SILENCE_S = 0.5  # heard after the speech, so that the mouth closes while the l
 _HELD_BYTES = 256 * 2**20  # of frames that wait for their person to be known
 _QUEUE_BYTES = 128 * 2**20  # of frames that wait between two stages
 _FPS_TOLERANCE = 0.25  # of the frame rate that an engine was made for
-_BYTES_PER_PIXEL = 5  # of a frame: 3 for RGB, up to 2 for 8-bit YUV
+_RGB_BYTES = 3  # of a pixel
 _NO_PICTURE = ArrayPicture(np.empty((0, 0, 3), np.uint8))
 
 ProgressCallback = Callable[[int, "int | None"], None]
@@ -274,10 +274,10 @@ class Job:
             return spoken if self._options.rest == "cut" else count
         return count if self._options.fit == "cut" else spoken
 
-    def _frames_within(self, memory: int, most: int) -> int:
-        """How many frames, raw and as RGB, fit into so many bytes; at least 4 and at most `most`."""
-        frame = self._info.width * self._info.height * _BYTES_PER_PIXEL
-        return int(min(max(memory // frame, 4), most))
+    def _frames_within(self, memory: int, most: int, rgb_bytes: int = _RGB_BYTES) -> int:
+        """How many raw frames, with their RGB pictures, fit into so many bytes; at least 4 and at most `most`."""
+        frames = memory / (self._info.width * self._info.height * (rgb_bytes + self._info.bytes_per_pixel))
+        return min(max(int(frames), 4), most)
 
     def _decode(self, _: Iterator[Any]) -> Iterator[Frame]:
         options = self._options
@@ -320,7 +320,8 @@ class Job:
 
     def _faces(self, frames: Iterator[Frame]) -> Iterator[tuple[MouthFrame, Any]]:
         mouths = with_fades(self._mouths(frames), self._config.faces.fade_frames)
-        held = self._frames_within(_HELD_BYTES, self._engine.facts.meeting_frames)
+        # Frames that have their window have been released: only what was decoded is still there.
+        held = self._frames_within(_HELD_BYTES, self._engine.facts.meeting_frames, rgb_bytes=0)
         yield from with_person(mouths, self._engine.meet, held)
 
     def _mouths(self, frames: Iterator[Frame]) -> Iterator[MouthFrame]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from faces.bank import Mouth, MouthBank, MouthPicker, cheapest_path, mouth_of
+from faces.alignment import LIPS_INNER, LIPS_OUTER
+from faces.bank import Mouth, MouthBank, MouthPicker, cheapest_path, gap_of, lips_of, mouth_of
+from faces.mouth_shape import NUM_POINTS
 
 POSE = np.zeros(3, np.float32)
 
@@ -75,6 +78,38 @@ def test_a_turned_or_soft_picture_counts_less() -> None:
     bank = MouthBank((mouth(0.0, yaw=30.0), mouth(0.3), mouth(0.3, sharpness=0.2)))
     (pick,) = MouthPicker().pick(bank, *wanted(0.0))
     assert pick.mouths[0][0] is bank.mouths[1]
+
+
+def moved(opened: float, down: float = 0.0, wider: float = 0.0) -> np.ndarray:
+    """How lips and jaw (1, P, 2) differ from rest: lower lip opened, all of it lowered, right corner pulled aside."""
+    points = np.zeros((1, NUM_POINTS, 2), np.float32)
+    first, inner = len(LIPS_OUTER), len(LIPS_INNER)
+    points[:, [*range(first // 2 + 1, first), *range(first + inner // 2 + 1, first + inner)], 1] = opened
+    points[:, [first // 2, first + inner // 2], 0] = wider
+    points[..., 1] += down
+    return points
+
+
+def shown(*args: float) -> Mouth:
+    lips = lips_of(moved(*args))[0]
+    return Mouth(np.zeros((160, 160, 3), np.uint8), np.zeros((57, 2), np.float32), np.zeros(10), lips, POSE, 1.0)
+
+
+def test_a_mouth_that_lies_lower_is_still_the_same_mouth() -> None:
+    assert gap_of(lips_of(moved(6, 4)))[0] == pytest.approx(6)
+    bank = MouthBank((shown(2), shown(6, 4)))
+    assert bank.costs(lips_of(moved(6)), POSE[None]).argmin() == 1
+    still = bank.apart(lips_of(moved(6)))
+    assert 0 < still[0, 1] < still[0, 0]
+
+
+def test_a_real_opening_is_worth_more_than_the_right_corners() -> None:
+    """An inside that must be invented is worse than lips that must be bent; opening is worse than shutting."""
+    bank = MouthBank((shown(2, 0, 0), shown(6, 0, 10)))
+    assert bank.costs(lips_of(moved(6)), POSE[None]).argmin() == 1
+    opened, shut = MouthBank((shown(2),)), MouthBank((shown(6),))
+    at = lips_of(moved(4)), POSE[None]
+    assert opened.costs(*at)[0, 0] > shut.costs(*at)[0, 0]
 
 
 def test_the_cheapest_path_is_that_of_trying_all() -> None:

@@ -25,6 +25,7 @@ from faces.mouth_shape import (
     MouthShape,
     Neutral,
     mouth_opening,
+    mouth_width,
 )
 from faces.window import MOUTH_WINDOW, WINDOW_SIZE
 
@@ -213,6 +214,17 @@ def test_resting_mouth_closes_a_smile_and_leaves_a_closed_mouth(shapes):
     assert before > RESTING_OPENING_PX + 3 and abs(after - RESTING_OPENING_PX) < 0.1
     rested = shape.rested(shape.rested(wide))
     np.testing.assert_allclose(rested.mouth, shape.rested(wide).mouth, atol=1e-3)
+
+
+def test_a_lively_mouth_opens_further_and_a_calm_one_stays_narrower(portrait_points):
+    shape = MouthShape.load(Path("pretrained/mouth_shape"))
+    base = portrait_points[None, SHAPE_POINTS, :2].astype(np.float32)
+    spoken = base + 4 * shape.opening_move + 3 * shape.width_move
+    opened = [mouth_opening(x)[0] - mouth_opening(base)[0] for x in (spoken, shape.scaled(spoken, base, 1.5, 1.0))]
+    assert opened[1] == pytest.approx(1.5 * opened[0], rel=0.02)
+    grown = [mouth_width(x)[0] - mouth_width(base)[0] for x in (spoken, shape.scaled(spoken, base, 1.0, 0.5))]
+    assert grown[1] == pytest.approx(0.5 * grown[0], rel=0.02)
+    assert np.array_equal(shape.scaled(base, base, 1.5, 0.5), base)
 
 
 def test_a_still_smile_rests_narrower(portrait_points):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 import app
 from faces.motion import lid_movement, moving_portrait
+from faces.person import Liveliness
 from pipeline import LipSyncPipeline, Options
 from pipeline.host import CARD, RESTS, Host, list_hosts
 from pipeline.host_making import HostWish
@@ -82,6 +84,8 @@ def test_a_host_opens_at_once_and_draws_where_the_face_is(filmed: Host, lip_sync
     person = lip_sync.engine.unpack(host.person)
     assert time.perf_counter() - started < 2
     assert len(person.bank) >= 1 and len(person.faces) == 2
+    calm = replace(person, lively=Liveliness(0.7, 1.2))
+    assert lip_sync.engine.unpack(lip_sync.engine.pack(calm)).lively == calm.lively
     (frame,) = shown(host, 1)
     window = np.full_like(host.mouth(0, 0.0).window, 0)
     patch = host.patch(0, window)

@@ -13,9 +13,9 @@ from skimage import data as pictures
 
 from faces.alignment import SMOOTHING_S
 from faces.detector import FaceDetector, FaceMesh, roi_from_detection
-from faces.mouth_shape import NUM_POINTS, SHAPE_POINTS
+from faces.mouth_shape import NUM_POINTS, SHAPE_POINTS, mouth_opening, mouth_width
 from faces.mouth_windows import MouthFrame, mouth_windows, with_fades
-from faces.person import Person, meet_person, pick_references, with_person
+from faces.person import Liveliness, Person, meet_person, pick_references, with_person
 from faces.tracker import FaceFrame
 from faces.usable import NO_FACE, TOO_SMALL, TURNED, UsableFace
 
@@ -193,3 +193,20 @@ def test_each_shot_has_its_own_person_known_from_its_first_window() -> None:
 
 def test_a_video_without_any_face_has_nobody() -> None:
     assert [p for _, p in with_person((mouth(NO_FACE) for _ in range(30)), meet, 10)] == [None] * 30
+
+
+def moving(opening: float, width: float) -> np.ndarray:
+    """Lips and jaw (50, P, 2) whose gap and width vary by as many px, standard deviation."""
+    wave, moved = np.sin(np.linspace(0, 20 * np.pi, 50, endpoint=False)) * 2**0.5, np.zeros((50, NUM_POINTS, 2))
+    moved[:, 31:40, 1] = opening * wave[:, None]
+    moved[:, 10, 0] = width * wave
+    assert abs(mouth_opening(moved).std() - opening) < 1e-6 > abs(mouth_width(moved).std() - width)
+    return moved
+
+
+def test_who_moves_the_lips_little_gets_little_movement_and_who_does_not_speak_the_usual_one() -> None:
+    calm, usual, lively = (Liveliness.of(moving(opening, 2.5)) for opening in (1.5, 3.3, 6.0))
+    assert 0.6 <= calm.opening < 0.8 < 0.99 < usual.opening < 1.01 < 1.2 < lively.opening <= 1.5
+    assert abs(usual.width - 1) < 0.01
+    assert Liveliness.of(moving(3.3, 0.5)).width < 0.8
+    assert Liveliness.of(moving(0.6, 4.0)) == Liveliness(1.0, 1.0)

@@ -145,6 +145,20 @@ def test_the_more_a_closed_mouth_is_opened_the_more_of_its_inside_is_seen(mouth)
     assert 0 < dark[1] < dark[2] <= dark[3] < dark[4]
 
 
+def test_thin_lips_whose_mesh_is_crossed_when_they_are_closed_open_as_far_as_others(mouth):
+    """The mesh of closed thin lips may lie 3 px beyond each other: what is seen is how far they part from there."""
+    crossed, lower = mouth.copy(), [*range(11, 20), *range(31, 40)]
+    crossed[lower, 1] -= CLOSED + 3
+    dark = []
+    for source, closed in ((mouth, CLOSED), (crossed, -3.0)):
+        lips, wanted = as_mouth(face((200, 160, 140), (180, 80, 80), source), source), source.copy()
+        wanted[lower, 1] += 7
+        made = draft(lips.picture, source, wanted, [(lips, 1.0)], closed)
+        dark.append(int((made[:, 80].max(axis=1) < 110).sum()))
+    assert dark[0] > 0
+    assert abs(dark[0] - dark[1]) <= 2
+
+
 def test_a_closed_mouth_that_is_opened_gets_an_inside(mouth, opened):
     closed = face((200, 160, 140), (180, 80, 80), mouth)
     bent = bend(closed, mouth, opened)

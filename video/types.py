@@ -97,6 +97,11 @@ class VideoInfo:
         return max(part.bits for part in av.VideoFormat(self.pix_fmt).components)
 
     @property
+    def bytes_per_pixel(self) -> float:
+        """Of a decoded frame in memory."""
+        return av.VideoFormat(self.pix_fmt).padded_bits_per_pixel / 8
+
+    @property
     def is_hdr(self) -> bool:
         """The transfer curve is PQ or HLG."""
         return self.colour.transfer in HDR_TRANSFERS

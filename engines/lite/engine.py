@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +22,9 @@ from engines.lite.picture import fit_picture
 from engines.lite.speech import fit_speech
 from faces.bank import MouthPicker, lips_of
 from faces.compositor import soft_mask
-from faces.mouth_shape import SHAPE_POINTS, mouth_opening
+from faces.mouth_shape import RESTING_OPENING_PX, SHAPE_POINTS, mouth_opening
 from faces.mouth_windows import MouthFrame
-from faces.person import Person, meet_person, mouths_of
+from faces.person import Liveliness, Person, meet_person, mouths_of
 from faces.person_file import pack_person, unpack_person
 from faces.window import GENERATED, MOUTH_WINDOW
 from models.lazy_speech import LazySpeech
@@ -111,10 +111,11 @@ class Lite(Engine):
         model: what has been learnt.
         facts: see `lite_facts`.
         manner: how it draws.
+        fitted: what is said was fitted to the person who says it, see `fit_speech`: the movement is as large as theirs.
     """
 
-    def __init__(self, model: LipSyncModel, facts: Facts, manner: Manner) -> None:
-        self.model, self.facts, self._manner = model, facts, manner
+    def __init__(self, model: LipSyncModel, facts: Facts, manner: Manner, fitted: bool = False) -> None:
+        self.model, self.facts, self._manner, self._fitted = model, facts, manner, fitted
         self.device = model.device
 
     @classmethod
@@ -165,10 +166,12 @@ class Lite(Engine):
 
     def with_saved(self, folder: Path) -> Lite:
         """See `Engine.with_saved`."""
-        return Lite(with_learned(self.model, folder), self.facts, self._manner)
+        return self._with(with_learned(self.model, folder))
 
     def painter(self, person: Person, speech: Speech, style: Style) -> Painter:
         """See `Engine.painter`; it draws latents (F, 16, 12, 12)."""
+        if self._fitted:
+            person = replace(person, lively=Liveliness())
         return _LatentPainter(self.model, self._manner, person, speech, style)
 
     def render(self, frames: Sequence[MouthFrame], drawn: np.ndarray) -> np.ndarray:
@@ -189,8 +192,12 @@ class Lite(Engine):
         # Whoever gives little time gets at least the speech.
         with contextlib.suppress(Skipped):
             model, picture, steps = fit_picture(model, heard, settings, budget)
-        adapted = self if model is self.model else Lite(model, self.facts, self._manner)
-        return adapted, Learned(lips, picture, steps)
+        return self if model is self.model else self._with(model), Learned(lips, picture, steps)
+
+    def _with(self, model: LipSyncModel) -> Lite:
+        """The engine with another model, whose speech may be fitted to a person."""
+        layers = (one.speech_model.temporal.shape_head[-1].weight for one in (self.model, model))
+        return Lite(model, self.facts, self._manner, self._fitted or not torch.equal(*layers))
 
 
 def running(chosen: InferenceConfig) -> Running:
@@ -211,7 +218,8 @@ class _LatentPainter:
         self._faces = model.face_tokens(person.faces)
         moving = MovementSettings(style.seed, manner.temperature, manner.movement_steps)
         closed, seen = (float(mouth_opening(x[None])[0]) for x in (person.neutral.mouth, person.bank.mouths[0].points))
-        self._movement = model.movement(speech, closed, moving)
+        # Drawn for a usual mouth, then made as lively as this person's: how far lips are apart at rest tells less.
+        self._movement, self._lively = model.movement(speech, RESTING_OPENING_PX, moving), person.lively
         self._gain = manner.gain * (manner.gain_of_still(seen - closed) if self._is_still else 1.0)
 
     def __call__(self, frames: Sequence[MouthFrame]) -> np.ndarray:
@@ -256,6 +264,7 @@ class _LatentPainter:
         """Where lips and jaw shall be (F, P, 2), window px."""
         shape, manner, base = self._model.mouth_shape, self._manner, self._base(frames)
         points = shape.decode(self._gain * self._movement.shapes(times), base)
+        points = shape.scaled(points, base, self._lively.opening, self._lively.width)
         if self._speech.phonemes is not None:
             amount = manner.closing * lip_closure(self._speech.phonemes, times, manner.closing_s)
             points = shape.closed(points, base, amount)
