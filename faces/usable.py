@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from faces.alignment import JAW, LIPS_OUTER, align_matrix, head_pose
+from faces.drawn import flatly_drawn
 from faces.tracker import FaceFrame
 from faces.window import MOUTH_WINDOW
 from utils.pictures import Picture, picture_of
@@ -144,7 +145,10 @@ class _Judge:
         }
         # Of a window that the picture's edge cuts off the network says "covered"; the reason is the edge.
         if usable.cover is not None and confidences[OUTSIDE] >= usable.min_confidence:
-            confidences[COVERED] = _at_limit(1.0 - usable.cover(window), 1.0 - usable.max_cover)
+            uncovered = _at_limit(1.0 - usable.cover(window), 1.0 - usable.max_cover)
+            # The network learned from photographs, and takes the mouth of a drawing for something that lies there.
+            if uncovered >= usable.min_confidence or not flatly_drawn(picture, points):
+                confidences[COVERED] = uncovered
         # min() takes the first of equals: what is said of a face that is turned away and covered is: turned away.
         weakest = min(confidences, key=confidences.__getitem__)
         return weakest, confidences[weakest]

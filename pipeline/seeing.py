@@ -11,6 +11,7 @@ from typing import Any
 from faces.alignment import Geometry
 from faces.choice import FaceChoice
 from faces.detector import FaceDetector, FaceMesh
+from faces.drawn import DrawnFaceDetector
 from faces.mouth_windows import MouthFrame, mouth_windows
 from faces.placed import Anchor, placed_windows
 from faces.shots import FacePlan
@@ -112,7 +113,7 @@ class Seeing:
             faces.min_sharpness,
             faces.max_cover,
             self.min_confidence,
-            self.cover,
+            None if isinstance(self.detector, DrawnFaceDetector) else self.cover,  # it knows photographs alone
             uncovered=self.uncovered,
         )
 

@@ -9,15 +9,22 @@ import numpy as np
 import pytest
 import torch
 
-from faces.detector import FaceDetector
-from faces.drawn import DrawnFaceDetector
+from faces.choice import FaceChoice
+from faces.detector import FaceDetector, FaceMesh, roi_from_detection
+from faces.drawn import DrawnFaceDetector, flatly_drawn
+from faces.usable import COVERED, UsableFace
+from faces.window import MOUTH_WINDOW
 from pipeline import LipSyncPipeline, Options
+from pipeline.seeing import Seeing
 from tests import footage
 from tests.test_planning import write
+from tests.test_usable import faces, reasons
 from tests.tiny_weights import tiny_config
 from tools.draw_faces import FACES
 from utils.config import load_config
 from utils.helpers import InputError
+from utils.pictures import ArrayPicture
+from video_processor import VideoReader
 
 MODELS = Path(__file__).resolve().parent.parent / "pretrained" / "faces"
 CENTRES = {"cartoon": (256, 285), "anime": (256, 295), "statue": (256, 285)}  # of the faces, px
@@ -80,6 +87,45 @@ def test_what_is_no_face_is_none_with_lowered_limits_either(other: DrawnFaceDete
     clouds = cv2.resize(chance.integers(0, 256, (9, 16, 3), np.uint8), (320, 180), interpolation=cv2.INTER_CUBIC)
     for image in (noise, clouds, footage.faceless_frame(0.3)):
         assert other.detect(image) == []
+
+
+@pytest.mark.parametrize("quality", [100, 60, 30])
+def test_a_flat_drawing_is_told_from_photographs_and_from_a_statue(
+    quality: int, usual: FaceDetector, other: DrawnFaceDetector, talking_faces: Path
+) -> None:
+    def flat(image: np.ndarray, detector: FaceDetector) -> bool:
+        stored = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+        roi = roi_from_detection(detector.detect(reduced(stored, detector.side))[0])
+        return flatly_drawn(ArrayPicture(stored), FaceMesh(MODELS)(stored, roi)[0])
+
+    assert {name: flat(draw(), other) for name, draw in FACES.items()} == {
+        "cartoon": True, "anime": True, "statue": False,
+    }  # fmt: skip
+    for name in ("filby89_p069_0000", "opentalker_p071_0000"):
+        with VideoReader(talking_faces / "test" / "videos" / f"{name}.mp4") as reader:
+            photograph = next(iter(reader)).image
+        small = reduced(photograph, usual.side)
+        assert not any(flat((small * light).astype(np.uint8), usual) for light in (1.0, 0.3))
+
+
+@pytest.mark.parametrize(("name", "reason"), [("anime", None), ("cartoon", None), ("statue", COVERED)])
+def test_what_covers_a_mouth_is_not_asked_of_flat_drawings(
+    name: str, reason: str | None, other: DrawnFaceDetector
+) -> None:
+    image = FACES[name]()
+    points, _ = FaceMesh(MODELS)(image, roi_from_detection(other.detect(image)[0]))
+    assert set(reasons(faces(image, [points] * 12), UsableFace(cover=lambda window: 1.0))) == {reason}
+
+
+def test_nor_of_a_face_that_only_lowered_limits_find(
+    usual: FaceDetector, other: DrawnFaceDetector, tmp_path: Path
+) -> None:
+    config = load_config(tiny_config(tmp_path, tmp_path))
+    for detector, asked in ((usual, True), (other, False)):
+        seeing = Seeing(
+            detector, FaceMesh(MODELS), lambda window: 1.0, config, MOUTH_WINDOW, FaceChoice.parse("largest"), 0.5
+        )
+        assert (seeing.usable().cover is not None) is asked
 
 
 def test_a_hint_is_tried_first(other: DrawnFaceDetector) -> None:
