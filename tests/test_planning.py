@@ -163,7 +163,7 @@ def test_the_speaker_is_the_one_whose_sound_is_heard(
     right = 0
     for number, (left, other, heard) in enumerate(PAIRS):
         clips = [talking_faces / "test" / "videos" / name for name in (left, other)]
-        sides = [fitted(clip, 75) for clip in clips]
+        sides = [fitted(clip, 60) for clip in clips]
         images = [np.hstack(pair) for pair in zip(*sides, strict=False)]
         video = write(tmp_path / f"{number}.mp4", images, clips[heard])
         limits = MediaLimits()
