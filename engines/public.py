@@ -32,16 +32,25 @@ def placed(network: nn.Module, device: torch.device, compiled: bool = False) -> 
         device: where it is to compute.
         compiled: on a GPU, let PyTorch compile it at its first pass.
     """
-    # Not the network's own `to`: diffusers' warns about a list that is empty.
-    moved = nn.Module.to(network, device, fast_dtype(device) if device.type == "cuda" else torch.float32)
     if device.type == "cuda":
-        moved = moved.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+        moved = as_on_a_gpu(network, device, fast_dtype(device))
         return let_compile(moved) if compiled else moved
+    moved = _moved(network, device, torch.float32)
     for layer in moved.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             # On a CPU one pass may take minutes; a run is to end within a second all the same.
             layer.register_forward_pre_hook(_may_stop)
     return moved.eval().requires_grad_(False)
+
+
+def as_on_a_gpu(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """The network in a number format, and in the memory order that convolutions on a GPU like; a CPU takes it too."""
+    return _moved(network, device, dtype).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def _moved(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    # Not the network's own `to`: diffusers' warns about a list that is empty.
+    return nn.Module.to(network, device, dtype)
 
 
 def let_compile(network: nn.Module, backend: str = "inductor") -> nn.Module:

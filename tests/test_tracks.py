@@ -200,22 +200,26 @@ def test_what_cannot_be_done_is_one_sentence(
     assert not list(tmp_path.iterdir()) and (REPO / "examples" / "speech.wav").stat().st_size > 1000
 
 
+SAID_IN = {"en": "My map.", "zh": "妈妈", "ja": "まま", "fr": "Ma maman.", "de": "Mama!", "es": "Mi mama."}
+
+
 def test_a_list_of_lines_is_made_once_with_one_file_of_results(
     lite_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = ["text,lang,track", *(f"Line {number}.,en,out/line{number}.json" for number in range(3)), "。,en,out/x.tsv"]
-    (tmp_path / "lines.csv").write_text("\n".join(lines), encoding="utf-8")
+    rows = [f"{text},{lang},out/{lang}.json" for lang, text in SAID_IN.items()]
+    (tmp_path / "lines.csv").write_text("\n".join(["text,lang,track", *rows, "。,en,out/x.tsv"]), encoding="utf-8")
     assert run(f"--batch={tmp_path / 'lines.csv'}", "--fps=24") == 1
     told = json.loads((tmp_path / "lines.results.json").read_text(encoding="utf-8"))
-    assert [row["status"] for row in told["rows"]] == ["done"] * 3 + ["failed"]
-    assert told["rows"][1]["output"] == "out/line1.json" and told["rows"][1]["words"] == 2
-    assert "nothing that can be spoken" in told["rows"][3]["error"]
-    for number in range(3):
-        assert json.loads((tmp_path / "out" / f"line{number}.json").read_text())["mouthCues"]
+    assert [row["status"] for row in told["rows"]] == ["done"] * 6 + ["failed"]
+    assert told["rows"][0]["output"] == "out/en.json" and told["rows"][0]["words"] == 2
+    assert "nothing that can be spoken" in told["rows"][6]["error"]
+    for row, lang in zip(told["rows"], SAID_IN, strict=False):
+        mouths = [cue["value"] for cue in json.loads((tmp_path / "out" / f"{lang}.json").read_text())["mouthCues"]]
+        assert len(mouths) >= row["mouths"] and "A" in mouths and set("CDE") & set(mouths), lang  # m, and a vowel
     run(f"--batch={tmp_path / 'lines.csv'}", "--fps=24")
     again = json.loads((tmp_path / "lines.results.json").read_text(encoding="utf-8"))
-    assert [row["status"] for row in again["rows"]] == ["skipped"] * 3 + ["failed"]
-    assert "3 finished before" in capsys.readouterr().out
+    assert [row["status"] for row in again["rows"]] == ["skipped"] * 6 + ["failed"]
+    assert "6 finished before" in capsys.readouterr().out
 
 
 def test_the_mouth_that_a_video_shows_is_captured(talking_faces: Path, lite_weights: Path, tmp_path: Path) -> None:
