@@ -60,7 +60,7 @@ def rest(silent: Mouth, real: Mouth) -> Row:
         the 5th percentile of the real video's opening (at least 1 % of the eye distance); 1 or less is closed.
     """
     closed = max(float(np.percentile(real.opening, _CLOSED_PERCENTILE)), _LEAST_CLOSED)
-    return {"rest": float(np.median(silent.opening)) / closed}
+    return {"rest": max(0.0, float(np.median(silent.opening))) / closed}
 
 
 def detail(mouth: Mouth) -> float:
