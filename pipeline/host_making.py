@@ -34,7 +34,7 @@ from pipeline.host import (
     HostCard,
     check_name,
 )
-from pipeline.host_sources import Filmed, Portrait, Shown, Source, fitting_size, resized
+from pipeline.host_sources import Filmed, Portrait, Shown, Source, even
 from pipeline.live import LiveFrame, with_mouth
 from pipeline.options import Options
 from pipeline.seeing import Seeing
@@ -69,7 +69,7 @@ class HostMaker:
 
     Args:
         engine: what draws its mouth.
-        seeing: how its face is found.
+        seeing: how its face is found, and to which size the frames are brought.
         settings: see the configuration.
         limits: what is too big.
         options: how the mouth is drawn.
@@ -113,12 +113,12 @@ class HostMaker:
         return Host.open(target)
 
     def _source(self, wish: HostWish) -> Source:
-        info = probe_video(wish.source, self._limits)
-        size = fitting_size(info.width, info.height, self._settings.max_px)
+        size = self._seeing.size
+        info = probe_video(wish.source, self._limits, size)
         if not info.is_image:
             return Filmed(wish.source, info.fps, size, self._limits, self._settings.look_s)
-        with VideoReader(wish.source, self._limits) as reader:
-            image = resized(next(iter(reader)).image, size)
+        with VideoReader(wish.source, self._limits, size=size) as reader:
+            image = even(next(iter(reader)).image)
         face = next(iter(self._seeing.tracker().follow([LiveFrame(image, 0.0)])))
         moves = wish.moves and face.points is not None and is_frontal(face.points)
         return Portrait(image, face.points if moves else None, self._settings.portrait_s if moves else 1.0)

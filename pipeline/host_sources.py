@@ -8,11 +8,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 
 from faces.motion import moving_portrait
-from video_processor import MediaLimits, VideoReader
+from video_processor import MediaLimits, Size, VideoReader, probe_video
 
 _MOST_FPS = 30
 _PORTRAIT_FPS = 25
@@ -49,26 +48,26 @@ class Filmed:
     Args:
         path: the file.
         fps: its frame rate.
-        size: width and height of the frames, px.
+        size: to which the frames are brought, see `host_size`.
         limits: what is too big.
         look_s: seconds after which it is not looked at any more.
     """
 
     bounce = True
 
-    def __init__(self, path: Path, fps: Fraction, size: tuple[int, int], limits: MediaLimits, look_s: float):
+    def __init__(self, path: Path, fps: Fraction, size: Size, limits: MediaLimits, look_s: float):
         self._step = max(1, -(-fps // (_MOST_FPS + 1)))
         self.fps = fps / self._step
         self._path, self._size, self._limits, self._look_s = path, size, limits, look_s
 
     def frames(self) -> Iterator[Shown]:
-        with VideoReader(self._path, self._limits) as reader:
+        with VideoReader(self._path, self._limits, size=self._size) as reader:
             for frame in reader:
                 if frame.time >= self._look_s:
                     return
                 number, odd = divmod(frame.index, self._step)
                 if not odd:
-                    yield Shown(number, frame.time, resized(frame.image, self._size))
+                    yield Shown(number, frame.time, even(frame.image))
 
 
 class Portrait:
@@ -94,14 +93,19 @@ class Portrait:
             yield Shown(number, number / fps, image)
 
 
-def fitting_size(width: int, height: int, longest: int) -> tuple[int, int]:
-    """Width and height in even px, the longer one at most `longest`."""
-    scale = min(1.0, longest / max(width, height))
-    return max(2, round(width * scale) // 2 * 2), max(2, round(height * scale) // 2 * 2)
+def host_size(path: Path, limits: MediaLimits, asked: Size | None, longest: int) -> Size:
+    """The size to which a video or picture is brought: the one that is asked for, else its own up to a longest side.
+
+    Raises:
+        InputError: the file cannot be used, see `probe_video`.
+    """
+    if asked is not None:
+        return asked
+    info = probe_video(path, limits)
+    return Size(longest=longest) if max(info.width, info.height) > longest else Size()
 
 
-def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 RGB (H, W, 3) of a width and height; an odd row or column is cut off, not squeezed."""
-    if image.shape[1] - size[0] in (0, 1) and image.shape[0] - size[1] in (0, 1):
-        return np.ascontiguousarray(image[: size[1], : size[0]])
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+def even(image: np.ndarray) -> np.ndarray:
+    """uint8 RGB (H, W, 3) without its last row and column where they are odd: video has colour for pairs of them."""
+    height, width = (side // 2 * 2 for side in image.shape[:2])
+    return np.ascontiguousarray(image[:height, :width])

@@ -27,6 +27,7 @@ from pipeline.engine_choice import check_ready, shelf_of, with_engine_weights
 from pipeline.finding import Finder
 from pipeline.host import Host, check_name
 from pipeline.host_making import HostMaker, HostWish
+from pipeline.host_sources import host_size
 from pipeline.job import SAMPLE_RATE, CoverDoubted, Job, ProgressCallback, ShowMouths, Summary
 from pipeline.judge import Judge
 from pipeline.live import LiveFrame, LiveSettings, live_frames
@@ -174,7 +175,7 @@ class LipSyncPipeline:
 
         Args:
             wish: of what, and its name.
-            options: steps, guidance, seed, face, min_confidence and adapt count.
+            options: steps, guidance, seed, face, min_confidence, size and adapt count.
             tick: called often with a sentence about what is done; what it raises ends the work.
 
         Raises:
@@ -183,7 +184,8 @@ class LipSyncPipeline:
         options.check()
         check_name(wish.name)
         settings, limits = self._config.hosts, media_limits(self._config.media)
-        finder = self._finder(functools.partial(tick, "looking for the face"), Size())
+        size = host_size(wish.source, limits, options.picture_size() if options.size else None, settings.max_px)
+        finder = self._finder(functools.partial(tick, "looking for the face"), size)
         seeing, _ = finder.find(wish.source, lambda: settings.look_s, options.fit, self._plainly(options))
         if seeing.anchor is not None:
             raise InputError("A host needs a face that is seen, not only a marked place; give another picture.")

@@ -21,9 +21,10 @@ from pipeline.live_sound import Sound
 TAIL_S = 0.3
 """For so long the mouth is drawn after the end of a sound, until it rests."""
 
-SHORT_BLOCK = 4
+SHORT_BLOCK = 2
 """Frames that are drawn at once where it is urgent: at the beginning, and when drawing is late."""
 
+_STREAMED_BLOCK = 4  # frames drawn at once, at most, of a sound that still arrives: the last one waits for its sound
 _GROWING = 4  # by so many frames each block is longer than the one before
 _CONTEXT = 4  # frames before a block that are drawn along, so that the picture does not jump
 _KEPT = 50  # drawn mouths that are kept, at most, behind the one that is shown
@@ -70,22 +71,23 @@ class Mouths:
         """Whether all of it is drawn."""
         return self.frames is not None and self.next >= self.frames
 
-    def can_draw(self, stride: int) -> bool:
-        """Whether all sound is there that the next block depends on."""
-        last = self.next + (self._block() - 1) * stride
+    def can_draw(self, stride: int, most: int) -> bool:
+        """Whether all sound is there that the next block depends on; arguments as for `draw`."""
+        last = self.next + (self._block(most) - 1) * stride
         return not self.complete and self.sound.can_draw(last / self._fps, self._ahead_s)
 
-    def draw(self, shown: int, stride: int) -> int:
+    def draw(self, shown: int, stride: int, most: int) -> int:
         """Draw the next block.
 
         Args:
             shown: number of the host's frame that is shown together with the sound's first one.
             stride: draw every frame (1), every second one (2), ...
+            most: frames that there is time for.
 
         Returns:
             How many frames were drawn.
         """
-        numbers = [self.next + index * stride for index in range(self._block())]
+        numbers = [self.next + index * stride for index in range(self._block(most))]
         if self._paint is None:
             self._paint = self._engine.painter(self._person, self.sound.hear(self._engine, self._ahead_s), self._style)
         fresh = [self._host.mouth(shown + number, number / self._fps) for number in numbers]
@@ -121,7 +123,8 @@ class Mouths:
             weight = (number - before) / (after - before)
             return cv2.addWeighted(known[before], 1 - weight, known[after], weight, 0.0), True
 
-    def _block(self) -> int:
+    def _block(self, most: int) -> int:
+        size = min(self._size, max(most, SHORT_BLOCK))
         if self.frames is None:
-            return min(self._size, SHORT_BLOCK)
-        return max(1, min(self._size, self.frames - self.next))
+            return min(size, _STREAMED_BLOCK)
+        return max(1, min(size, self.frames - self.next))

@@ -28,10 +28,12 @@ LEAD_FRAMES = 2
 """Frames that are made before they are due."""
 
 _FADE = 4  # frames in which a mouth comes from rest, and goes back to it
+_HELD = 3  # frames that a late mouth is waited for, before the one that is shown goes to rest
 _DECLICK_S = 0.01  # in which the sound falls silent when it is interrupted
 _STREAM_GAP_S = 0.5  # a stream in which nothing arrives for so long is over
 _MOST_STRIDE = 3
-_USUAL_LOAD, _FULL, _SPARE = 0.5, 0.85, 0.65
+_FULL, _SPARE = 0.85, 0.65
+_HURRY = 0.7  # of the time until its first frame is shown that drawing a block may take
 _LAG_EVERY_S = 1.0
 _BT709 = 1
 
@@ -62,6 +64,23 @@ class Moment:
     events: tuple[Event, ...]
 
 
+@dataclass(frozen=True)
+class Wish:
+    """What should be drawn next.
+
+    Attributes:
+        ahead: frames until its first one is shown.
+        mouths: of what.
+        shown: the host's frame at its beginning.
+        most: frames that there is time for.
+    """
+
+    ahead: int
+    mouths: Mouths
+    shown: int
+    most: int
+
+
 class Listener(Protocol):
     """Somebody who gets all moments from now on.
 
@@ -84,9 +103,10 @@ class Session:
     Args:
         host: who is seen.
         wake: called when there may be something to draw.
+        load: seconds that drawing is expected to take for each second that is shown.
     """
 
-    def __init__(self, host: Host, wake: Callable[[], None]):
+    def __init__(self, host: Host, wake: Callable[[], None], load: float):
         self.host, self._wake = host, wake
         self._fps = float(host.fps)
         self._lock = threading.RLock()
@@ -101,7 +121,10 @@ class Session:
         self._events: list[Event] = []
         self._is_speaking, self._told_words = False, 0
         self._number = self._shown = 0
-        self._load, self.stride, self._late, self._lag_told = _USUAL_LOAD, 1, 0, 0.0
+        self._load, self.stride, self._lag_told = load, _stride_for(load), 0.0
+        self.late = 0
+        """Frames whose mouth was not there in time; another one's was shown, or the mouth at rest."""
+        self._missed = 0  # the last ones of them, in a row
         self.epoch = 0
         """Counts up when everything is interrupted; what was ordered before is not said any more."""
         self.waiting = 0
@@ -203,8 +226,8 @@ class Session:
 
     # What is to be drawn
 
-    def wanted(self) -> tuple[int, Mouths, int] | None:
-        """What should be drawn next: by how many frames it is ahead, what, and the host's frame of its beginning."""
+    def wanted(self) -> Wish | None:
+        """What should be drawn next; None: nothing."""
         with self._lock:
             if self._closing or not self._listeners:
                 return None
@@ -215,8 +238,10 @@ class Session:
                     shown, offset = self._shown_at, self._begun_at - self._number
                     if -offset > mouths.next:  # late: go on where a short block will be in time
                         mouths.skip_to(-offset + 1 + int(np.ceil(min(self._load, _MOST_STRIDE) * SHORT_BLOCK)))
-                if mouths.can_draw(self.stride):
-                    return offset + mouths.next, mouths, shown
+                ahead = offset + mouths.next
+                most = int(_HURRY * ahead / self._load)
+                if mouths.can_draw(self.stride, most):
+                    return Wish(ahead, mouths, shown, most)
                 if not mouths.complete:
                     return None
                 frames = int(np.ceil((mouths.sound.seconds() or 0.0) * self._fps))
@@ -237,14 +262,14 @@ class Session:
                 return
             load = seconds / frames * self._fps * sharing
             self._load += 0.4 * (load - self._load)
-            needed = int(np.clip(np.ceil(self._load / _FULL), 1, _MOST_STRIDE))
+            needed = _stride_for(self._load)
             if needed > self.stride or self._load / _SPARE < self.stride - 1 + 1e-9:
                 self._set_stride(min(max(needed, self.stride - 1), _MOST_STRIDE))
 
     def _set_stride(self, stride: int) -> None:
         if stride != self.stride:
             self.stride = stride
-            self.tell("lag", every=stride, late=self._late)
+            self.tell("lag", every=stride, late=self.late)
 
     # The clock
 
@@ -320,10 +345,12 @@ class Session:
         began = round(self._begun_at / self._fps * PLAYED_RATE)
         sound = current.sound.part(first - began, stop - began)
         mouth, in_time = current.at(index)
+        self._missed = 0 if in_time else self._missed + 1
         if not in_time:
-            self._late += 1
+            self.late += 1
             self._tell_lag()
-        self._rested = min(self._rested + 1, _FADE)
+        # A mouth that is late stays for a moment; then it goes to rest, and comes back when there is one again.
+        self._rested = int(np.clip(self._rested + (1 if self._missed <= _HELD else -1), 0, _FADE))
         left = _FADE if current.frames is None else current.frames - index
         return sound, mouth, min(self._rested, left, _FADE) / _FADE
 
@@ -384,6 +411,9 @@ class Session:
         now = time.monotonic()
         if now - self._lag_told >= _LAG_EVERY_S:
             self._lag_told = now
-            self.tell("lag", every=self.stride, late=self._late)
+            self.tell("lag", every=self.stride, late=self.late)
 
 
+def _stride_for(load: float) -> int:
+    """Draw every n-th frame, for seconds of drawing that each second would take."""
+    return int(np.clip(np.ceil(load / _FULL), 1, _MOST_STRIDE))

@@ -19,16 +19,18 @@ from language_processor import LanguageProcessor, SpokenText
 from pipeline.captions import timed_words
 from pipeline.drawing import DrawingSettings
 from pipeline.host import Host
-from pipeline.live_mouths import Mouths
+from pipeline.live_mouths import SHORT_BLOCK, Mouths
 from pipeline.live_sound import HEARD_RATE, Sound, Spoken, Streamed
 from pipeline.options import Options
 from pipeline.session import Session
-from utils.helpers import InputError
+from utils.helpers import InputError, torch_threads
 from voices.base import Speech, Voice, moved
 
 _AHEAD_FRAMES = 50  # drawn before they are shown, at most
 _IDLE_WAIT_S = 1.0
+_WARM_UP_FRAMES = 8
 _WARM_UP = "Hello, this is a first sentence. 你好，这是第一句话。"
+_USUAL_LOAD = 0.5  # seconds of drawing for each second that is shown, before it is known
 _LOWER = 2  # niceness of the drawing thread: it may be late, sound may not
 
 
@@ -72,9 +74,13 @@ class Studio:
         self._engine, self._language, self.settings = engine, language, settings
         self._style = DrawingSettings.of(engine, options).style
         self._known: dict[Path, _Known] = {}
+        self._load = _USUAL_LOAD
         self._sessions: tuple[Session, ...] = ()
         self._changed = threading.Condition()
         self._closing = self._is_woken = False
+        self._at_end = contextlib.ExitStack()
+        if engine.is_accelerated:  # PyTorch has little to do; more threads of it would only wait for each other
+            self._at_end.enter_context(torch_threads(1))
         self._speaker = ThreadPoolExecutor(1, thread_name_prefix="live-speech")
         self._drawer = threading.Thread(target=self._draw, name="live-drawing", daemon=True)
         self._drawer.start()
@@ -91,7 +97,7 @@ class Studio:
             InputError: the host was made for another engine or other weights.
         """
         self._know(host)
-        session = Session(host, self._wake)
+        session = Session(host, self._wake, self._load)
         with self._changed:
             self._sessions = (*self._sessions, session)
         return session
@@ -100,8 +106,10 @@ class Studio:
         """Speak and draw once what nobody sees, so that what loads at the first use is there when somebody comes."""
         known, silence = self._know(host), Spoken.of(np.zeros(HEARD_RATE, np.float32), HEARD_RATE)
         mouths = Mouths(known.engine, known.host, known.person, silence, self._style, self.settings.sound_ahead_s)
-        for _ in range(2):
-            mouths.draw(0, 1)
+        for most in (SHORT_BLOCK, _WARM_UP_FRAMES):
+            started = time.monotonic()
+            frames = mouths.draw(0, 1, most)
+        self._load = (time.monotonic() - started) / frames * float(host.fps)
         host.patch(0, mouths.at(0)[0])
         if self._language is not None:
             with contextlib.suppress(InputError):  # no voice for it
@@ -123,6 +131,7 @@ class Studio:
             self._changed.notify_all()
         self._drawer.join()
         self._speaker.shutdown(cancel_futures=True)
+        self._at_end.close()
 
     def check(self, spoken: SpokenText) -> None:
         """Refuse a text that cannot be spoken.
@@ -220,12 +229,12 @@ class Studio:
     def _draw_most_needed(self, sessions: tuple[Session, ...]) -> bool:
         """Draw a block for whoever would be late first; False: nobody needs any."""
         wishes = [(wish, session) for session in sessions if (wish := session.wanted()) is not None]
-        wishes = [one for one in wishes if one[0][0] < _AHEAD_FRAMES]
+        wishes = [one for one in wishes if one[0].ahead < _AHEAD_FRAMES]
         if not wishes or self._closing:
             return False
-        (_, mouths, shown), session = min(wishes, key=lambda one: one[0][0])
-        was_first, started = not mouths.begun, time.monotonic()
-        frames = mouths.draw(shown, session.stride)
+        wish, session = min(wishes, key=lambda one: one[0].ahead)
+        was_first, started = not wish.mouths.begun, time.monotonic()
+        frames = wish.mouths.draw(wish.shown, session.stride, wish.most)
         session.drew(time.monotonic() - started, frames, len(wishes), was_first)
         return True
 

@@ -78,6 +78,18 @@ def test_a_portrait_moves_in_a_circle_and_stands_still_if_told_to(
     shutil.rmtree(still.folder)
 
 
+def test_a_host_has_the_size_that_is_asked_for(lip_sync: LipSyncPipeline, tmp_path: Path) -> None:
+    picture = footage.make_portrait(tmp_path / "portrait.png")  # 320x320
+    for name, size, expected in (("half", "161", (160, 160)), ("barred", "256x192", (256, 192))):
+        host = lip_sync.make_host(HostWish(picture, name, moves=False), Options(size=size))[0]
+        (frame,) = shown(host, 1)
+        assert (host.card.width, host.card.height) == frame.shape[1::-1] == expected
+        assert host.patch(0, np.zeros_like(host.mouth(0, 0.0).window)) is not None
+        shutil.rmtree(host.folder)
+    with pytest.raises(InputError, match="The size 'big' cannot be used"):
+        lip_sync.make_host(HostWish(picture, "big"), Options(size="big"))
+
+
 def test_a_host_opens_at_once_and_draws_where_the_face_is(filmed: Host, lip_sync: LipSyncPipeline) -> None:
     started = time.perf_counter()
     host = Host.open(filmed.folder)
@@ -174,3 +186,5 @@ def test_the_command_line_makes_a_host(
     assert app.main(common) == 2
     assert "--video" in capsys.readouterr().err
     assert app.main([*common, "--video", str(picture), "--text", "hello"]) == 2
+    assert app.main([*common, "--video", str(picture), "--fps", "50"]) == 2
+    assert "leave --fps out" in capsys.readouterr().err

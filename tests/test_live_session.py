@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import av
 import numpy as np
@@ -162,6 +163,53 @@ def test_a_slow_machine_draws_fewer_frames_and_the_sound_goes_on(
     start = int(np.flatnonzero(np.abs(heard) > 0.01)[0])
     reference = samples[int(np.flatnonzero(np.abs(samples) > 0.01)[0]) :]
     assert np.abs(heard[start : start + len(reference)] - reference[: len(heard) - start]).max() < 0.02
+
+
+def test_a_mouth_that_does_not_come_goes_to_rest_and_comes_back(
+    studio: Studio,
+    session: Session,
+    recorder: Recorder,
+    made_host: tuple[LipSyncPipeline, Host],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    render, free = studio._engine.render, threading.Event()
+
+    def stuck(frames: list[Any], drawn: np.ndarray) -> np.ndarray:
+        assert frames[0].time < 0.6 or free.wait(60)
+        return render(frames, drawn)
+
+    monkeypatch.setattr(studio._engine, "render", stuck)
+    samples = footage.speech_like(4.0, 48000)
+    studio.play(session, samples, 48000)
+    recorder.wait(lambda r: session.late > 12)
+    waited = len(recorder.moments)
+    free.set()
+    recorder.wait(lambda r: r.told("idle"))
+    with made_host[1].loop() as loop:
+        rests = [next(loop).to_ndarray(format="rgb24").astype(int) for _ in range(50)]
+    shown = [moment for moment in recorder.moments if moment.picture]
+    apart = {
+        moment.number: np.abs(moment.picture.to_ndarray(format="rgb24").astype(int) - rests[index % 50]).max()
+        for index, moment in enumerate(shown)
+    }
+    start = round(recorder.told("speaking")[0]["time"] * 25)
+    before = [value for number, value in apart.items() if start + 4 <= number < start + 12]
+    stuck_for = [value for number, value in apart.items() if waited - 4 <= number < waited]
+    after = [value for number, value in apart.items() if waited + 8 <= number < start + 95]
+    assert max(stuck_for) <= 3 and min(np.median(before), np.median(after)) > 10, apart
+    heard = np.concatenate([moment.sound for moment in recorder.moments]).astype(np.float32) / 32767
+    assert np.correlate(heard[::3], samples[::3], "valid").max() / (samples[::3] ** 2).sum() > 0.95
+
+
+def test_between_drawn_mouths_there_are_their_means(studio: Studio, made_host: tuple[LipSyncPipeline, Host]) -> None:
+    host, sound = made_host[1], Spoken.of(footage.speech_like(1.0, 16000), 16000)
+    mouths = studio._mouths(studio.open(host), sound)
+    assert [mouths.draw(0, 3, most) for most in (0, 4)] == [2, 4]
+    first, second = (mouths.at(number)[0].astype(float) for number in (0, 3))
+    for number in (1, 2):
+        picture, in_time = mouths.at(number)
+        assert in_time and np.abs(picture - first - (second - first) * number / 3).max() <= 1
+    assert [mouths.at(number)[1] for number in (15, 16)] == [True, False]
 
 
 def test_a_listener_that_comes_later_begins_with_a_key_picture(session: Session, recorder: Recorder) -> None:

@@ -12,6 +12,7 @@ from serving.cli.making import Maker
 from utils.helpers import InputError
 
 _SECONDS_BETWEEN_LINES = 5.0
+_USELESS = ("audio", "text", "text_file", "output", "fps", "crf", "background")
 
 
 def add_host(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +22,7 @@ def add_host(parser: argparse.ArgumentParser) -> None:
         "--make-host",
         metavar="NAME",
         help="make no video, but prepare the person in --video (a video or a portrait) as a host of that name; "
-        "--face, --min-confidence and --adapt count",
+        "--face, --min-confidence, --size and --adapt count",
     )
     host.add_argument(
         "--still", action="store_true", help="the portrait of a host stands still: no breath, no blinks, no movement"
@@ -36,7 +37,7 @@ def make_host(arguments: argparse.Namespace, maker: Maker, options: Options) -> 
     """
     if arguments.video is None:
         raise InputError("Name the video or portrait of the host with --video.")
-    given = [name for name in ("audio", "text", "text_file", "output") if getattr(arguments, name) is not None]
+    given = [name for name in _USELESS if getattr(arguments, name) is not None]
     if given:
         raise InputError(f"With --make-host nothing is spoken or written; leave --{given[0].replace('_', '-')} out.")
     started, said = time.monotonic(), _Lines()
