@@ -162,7 +162,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         values = yaml.safe_load((ROOT / "model_config.yaml").read_text(encoding="utf-8"))
         values["inference"]["engine"] = "bench_lips:Flash"
-        values["hosts"]["dir"], values["sessions"]["most"] = str(folder / "hosts"), 1
+        values["hosts"]["dir"], values["sessions"]["most"] = str(folder / "hosts"), 3
         values["sessions"]["linger_s"] = 0.1
         self._config = folder / "config.yaml"
         self._config.write_text(yaml.safe_dump(values), encoding="utf-8")
@@ -311,24 +311,17 @@ async def by_webrtc(server: Server, samples: np.ndarray) -> tuple[Received, Rece
     return by_clock, by_arrival
 
 
-LOOKING = """
-window.shown = []; window.heard = []; window.playout = [];
-const video = document.getElementById("video"), canvas = document.createElement("canvas");
-canvas.width = canvas.height = 48;
-const sight = canvas.getContext("2d", { willReadFrequently: true });
-const look = (now, about) => {
-  sight.drawImage(video, 0, 0, 48, 48);
-  const grey = [...sight.getImageData(0, 0, 48, 48).data].filter((_, index) => index % 4 === 1);
-  window.shown.push([about.expectedDisplayTime, grey]);
-  video.requestVideoFrameCallback(look);
-};
-video.requestVideoFrameCallback(look);
+_STATE = """
+return [session, document.getElementById("video").currentTime, document.getElementById("error").textContent]
+"""
+_LOOKING = """
+window.playout = [];
 setInterval(async () => {
   const at = {};
   (await connection.getStats()).forEach((one) => {
     if (one.type === "inbound-rtp") at[one.kind] = one.estimatedPlayoutTimestamp;
   });
-  if (at.video && at.audio) window.playout.push(at.video - at.audio);
+  if (at.video && at.audio) window.playout.push(at.audio - at.video);
 }, 250);
 """
 
@@ -347,18 +340,24 @@ def by_chromium(server: Server, samples: np.ndarray) -> list[float]:
         driver.implicitly_wait(20)
         driver.get(f"http://{server.address}/")
         driver.find_element(By.ID, "start").click()
-        while not driver.execute_script("return session && document.getElementById('video').currentTime > 1"):
+        for _ in range(150):
+            session, at, error = driver.execute_script(_STATE)
+            if session and at > 1:
+                break
             time.sleep(0.2)
-        driver.execute_script(LOOKING)
-        server.speak(driver.execute_script("return session"), samples)
-        return [-float(value) for value in driver.execute_script("return window.playout")]
+        else:
+            raise RuntimeError(f"the page shows nothing: {session}, {at}, {error}")
+        driver.execute_script(_LOOKING)
+        server.speak(session, samples)
+        return [float(value) for value in driver.execute_script("return window.playout")]
     finally:
         driver.quit()
 
 
-def row(name: str, offsets: list[float]) -> str:
+def show(name: str, offsets: list[float]) -> None:
+    """A row of the table."""
     low, middle, high = np.percentile(offsets, [5, 50, 95])
-    return f"| {name} | {len(offsets)} | {middle:.0f} | {low:.0f} | {high:.0f} |"
+    print(f"| {name} | {len(offsets)} | {middle:.0f} | {low:.0f} | {high:.0f} |", flush=True)
 
 
 def main() -> int:
@@ -369,18 +368,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder))
         with server.running():
-            load = os.getloadavg()[0]
-            rows = [row("WebSocket, times of the MP4", by_websocket(server, samples).offsets())]
-            time.sleep(2)
+            print(f"load {os.getloadavg()[0]:.1f}\n")
+            print("| | n | p50, ms | p5 | p95 |\n| --- | --- | --- | --- | --- |", flush=True)
+            show("WebSocket, times of the MP4", by_websocket(server, samples).offsets())
             by_clock, by_arrival = asyncio.run(by_webrtc(server, samples))
-            rows.append(row("WebRTC, by the sender's clock (RTCP reports)", by_clock.offsets()))
-            rows.append(row("WebRTC, by when packets arrive", by_arrival.offsets()))
+            show("WebRTC, by the sender's clock (RTCP reports)", by_clock.offsets())
+            show("WebRTC, by when packets arrive", by_arrival.offsets())
             if shutil.which("chromium") and shutil.which("chromedriver"):
-                time.sleep(2)
-                rows.append(row("Chromium, by what it plays out", by_chromium(server, samples)))
-    print(f"load {load:.1f} before, {os.getloadavg()[0]:.1f} after\n")
-    print("| | n | p50, ms | p5 | p95 |\n| --- | --- | --- | --- | --- |")
-    print("\n".join(rows))
+                show("Chromium, by what it plays out", by_chromium(server, samples))
     return 0
 
 

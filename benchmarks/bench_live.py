@@ -123,7 +123,7 @@ class Watcher:
     def until(self, true: Callable[[], Any]) -> None:
         """Wait until something is true of what came."""
         with self.changed:
-            if not self.changed.wait_for(true, 120):
+            if not self.changed.wait_for(true, 1200):
                 raise RuntimeError("the host does not answer")
 
 

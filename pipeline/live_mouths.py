@@ -21,7 +21,7 @@ from pipeline.live_sound import Sound
 TAIL_S = 0.3
 """For so long the mouth is drawn after the end of a sound, until it rests."""
 
-SHORT_BLOCK = 2
+SHORT_BLOCK = 3
 """Frames that are drawn at once where it is urgent: at the beginning, and when drawing is late."""
 
 _STREAMED_BLOCK = 4  # frames drawn at once, at most, of a sound that still arrives: the last one waits for its sound
