@@ -163,7 +163,7 @@ class Server:
         values = yaml.safe_load((ROOT / "model_config.yaml").read_text(encoding="utf-8"))
         values["inference"]["engine"] = "bench_lips:Flash"
         values["hosts"]["dir"], values["sessions"]["most"] = str(folder / "hosts"), 3
-        values["sessions"]["linger_s"] = 0.1
+        values["sessions"]["linger_s"] = 5
         self._config = folder / "config.yaml"
         self._config.write_text(yaml.safe_dump(values), encoding="utf-8")
         self._folder = folder
