@@ -25,7 +25,8 @@ def make_small_host(folder: Path, weights: Path, moves: bool = True) -> tuple[Li
     """A host in `folder`/hosts that moves or stands still, by networks of the debug size, and its configuration."""
     config = tiny_config(folder, weights)
     text = config.read_text(encoding="utf-8").replace("dir: hosts", f"dir: {folder / 'hosts'}")
-    config.write_text(text.replace("portrait_s: 16", "portrait_s: 2"), encoding="utf-8")
+    text = text.replace("portrait_s: 16", "portrait_s: 2").replace("  most: 0 ", "  most: 8 ")  # however slow it is
+    config.write_text(text, encoding="utf-8")
     lip_sync = LipSyncPipeline.load(load_config(config), torch.device("cpu"))
     picture = footage.make_portrait(folder / "portrait.png")
     return lip_sync, lip_sync.make_host(HostWish(picture, "anna", moves), Options())[0]
