@@ -311,6 +311,7 @@ async def by_webrtc(server: Server, samples: np.ndarray) -> tuple[Received, Rece
     return by_clock, by_arrival
 
 
+_SETTLES_S = 15.0  # in which Chromium brings its buffers of sound and pictures together
 _STATE = """
 return [session, document.getElementById("video").currentTime, document.getElementById("error").textContent]
 """
@@ -326,8 +327,11 @@ setInterval(async () => {
 """
 
 
-def by_chromium(server: Server, samples: np.ndarray) -> list[float]:
-    """By Chromium's own account of what it shows and plays at the same moment: offsets in ms, every quarter second."""
+def by_chromium(server: Server, samples: np.ndarray) -> tuple[list[float], list[float]]:
+    """By Chromium's own account of what it shows and plays at the same moment: offsets in ms, every quarter second.
+
+    Those of the first seconds, and those after its buffers have come together.
+    """
     from selenium import webdriver
     from selenium.webdriver.common.by import By
 
@@ -348,8 +352,13 @@ def by_chromium(server: Server, samples: np.ndarray) -> list[float]:
         else:
             raise RuntimeError(f"the page shows nothing: {session}, {at}, {error}")
         driver.execute_script(_LOOKING)
-        server.speak(session, samples)
-        return [float(value) for value in driver.execute_script("return window.playout")]
+        seen = []
+        for wait in (0.0, _SETTLES_S):
+            time.sleep(wait)
+            driver.execute_script("window.playout = []")
+            server.speak(session, samples)
+            seen.append([float(value) for value in driver.execute_script("return window.playout")])
+        return seen[0], seen[1]
     finally:
         driver.quit()
 
@@ -375,7 +384,9 @@ def main() -> int:
             show("WebRTC, by the sender's clock (RTCP reports)", by_clock.offsets())
             show("WebRTC, by when packets arrive", by_arrival.offsets())
             if shutil.which("chromium") and shutil.which("chromedriver"):
-                show("Chromium, by what it plays out", by_chromium(server, samples))
+                first, settled = by_chromium(server, samples)
+                show("Chromium, by its own `estimatedPlayoutTimestamp`, first seconds of a connection", first)
+                show(f"the same, {_SETTLES_S:g} s later", settled)
     return 0
 
 

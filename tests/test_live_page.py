@@ -165,9 +165,20 @@ def test_the_microphone_speaks_and_a_lost_connection_comes_back(address: str, br
     until(lambda: "again." in text_of(browser, "caption"))
 
 
-def test_the_bare_page_has_one_colour_and_no_controls(address: str, browser: Any) -> None:
+NO_ROOM = """
+const reached = window.fetch;
+window.refused = 0;
+window.fetch = (path, ...more) => path === "live/offer" && window.refused < 6
+  ? (window.refused += 1, Promise.resolve(new Response('{"detail": "no room"}', { status: 503 })))
+  : reached(path, ...more);
+"""
+
+
+def test_the_bare_page_has_one_colour_and_no_controls_and_waits_for_room(address: str, browser: Any) -> None:
+    browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": NO_ROOM})
     browser.get(address + "?bare=1&background=00ff00&host=anna&lang=en")
     until(lambda: browser.execute_script("return document.getElementById('video').currentTime") > 0.2)
+    assert browser.execute_script("return window.refused") == 6
     colour, shown = browser.execute_script(
         "return [getComputedStyle(document.body).backgroundColor, document.getElementById('controls').offsetHeight]"
     )

@@ -79,6 +79,7 @@ def test_it_listens_says_a_text_and_listens_again(studio: Studio, session: Sessi
 def test_the_picture_decodes_and_the_mouth_moves_only_while_speaking(
     studio: Studio, session: Session, recorder: Recorder, made_host: tuple[LipSyncPipeline, Host]
 ) -> None:
+    recorder.wait(lambda r: len(r.moments) > 3)
     studio.play(session, footage.speech_like(1.0, 24000), 24000)
     recorder.wait(lambda r: r.told("idle"))
     decoder = av.CodecContext.create("h264", "r")
@@ -91,15 +92,15 @@ def test_the_picture_decodes_and_the_mouth_moves_only_while_speaking(
     with made_host[1].loop() as loop:
         loops = [next(loop).to_ndarray(format="rgb24").astype(int) for _ in range(50)]
     start = recorder.told("speaking")[0]["time"]
-    shown, apart = 0, {True: [], False: []}
-    for moment in recorder.moments:
-        if moment.picture:
-            rest = loops[shown % 50]
-            difference = np.abs(moment.picture.to_ndarray(format="rgb24").astype(int) - rest).max()
-            apart[start <= moment.time < start + 1.0].append(difference)
-            shown += 1
-    assert max(apart[False][:3]) <= 3
-    assert np.mean(apart[True]) > 10 * max(np.mean(apart[False][:3]), 0.5)
+    seen = [moment for moment in recorder.moments if moment.picture]
+    apart = [
+        np.abs(moment.picture.to_ndarray(format="rgb24").astype(int) - loops[number % 50]).max()
+        for number, moment in enumerate(seen)
+    ]
+    before = [gap for gap, moment in zip(apart, seen, strict=True) if moment.time < start]
+    spoken = [gap for gap, moment in zip(apart, seen, strict=True) if start <= moment.time < start + 1.0]
+    assert before and max(before) <= 3
+    assert np.mean(spoken) > 10 * max(np.mean(before), 0.5)
 
 
 def test_interrupting_is_silence_within_200_ms(studio: Studio, session: Session, recorder: Recorder) -> None:

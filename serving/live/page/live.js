@@ -54,10 +54,10 @@ function headers() {
 
 async function fetched(path, more = {}) {
   const answer = await fetch(path, { ...more, headers: { ...headers(), ...(more.headers || {}) } });
-  if (answer.status === 401) { $("keyrow").hidden = false; sessionStorage.removeItem("live-key"); throw new Error(words().nokey); }
+  if (answer.status === 401) { $("keyrow").hidden = false; sessionStorage.removeItem("live-key"); }
   const body = await answer.json().catch(() => ({}));
-  if (!answer.ok) { const error = new Error(body.detail || `${answer.status}`); error.status = answer.status; throw error; }
-  return body;
+  if (answer.ok) return body;
+  throw Object.assign(new Error(answer.status === 401 ? words().nokey : body.detail || `${answer.status}`), { status: answer.status });
 }
 
 async function loadChoices() {
@@ -103,6 +103,8 @@ async function connect() {
     await $("video").play().catch(() => {});
   } catch (error) {
     if (error.status === 404 && session) { session = null; return connect(); }
+    // A server that is not reached, or has no room, may be better in a moment.
+    if ([undefined, 429, 502, 503, 504].includes(error.status)) return lost(error.message);
     ended(error.message);
   }
 }
@@ -124,11 +126,12 @@ function opened() {
   for (const id of ["send", "ask", "talk", "stop"]) $(id).disabled = false;
 }
 
-function lost() {
+function lost(why) {
   close();
-  if (!wanted || retries >= 5) return ended(words().over);
+  // Nobody is there to press a button on a page that a program shows, so that one never gives up.
+  if (!wanted || (retries >= 5 && !asked.has("bare"))) return ended(why || words().over);
   retries += 1;
-  setTimeout(connect, 500 * retries);
+  setTimeout(connect, 500 * Math.min(retries, 10));
 }
 
 function close() {
