@@ -385,7 +385,7 @@ def main() -> int:
             show("WebRTC, by when packets arrive", by_arrival.offsets())
             if shutil.which("chromium") and shutil.which("chromedriver"):
                 first, settled = by_chromium(server, samples)
-                show("Chromium, by its own `estimatedPlayoutTimestamp`, first seconds of a connection", first)
+                show("Chromium, by its own `estimatedPlayoutTimestamp`, first half minute of a connection", first)
                 show(f"the same, {_SETTLES_S:g} s later", settled)
     return 0
 
