@@ -170,9 +170,10 @@ class Lite(Engine):
 
     def painter(self, person: Person, speech: Speech, style: Style) -> Painter:
         """See `Engine.painter`; it draws latents (F, 16, 12, 12)."""
+        resting = RESTING_OPENING_PX
         if self._fitted:
-            person = replace(person, lively=Liveliness())
-        return _LatentPainter(self.model, self._manner, person, speech, style)
+            person, resting = replace(person, lively=Liveliness()), _closed_px(person)
+        return _LatentPainter(self.model, self._manner, person, speech, style, resting)
 
     def render(self, frames: Sequence[MouthFrame], drawn: np.ndarray) -> np.ndarray:
         """See `Engine.render`."""
@@ -205,22 +206,29 @@ def running(chosen: InferenceConfig) -> Running:
     return Running(chosen.backend, chosen.window, chosen.threads or max(1, available_cores() // 2), chosen.compile)
 
 
+def _closed_px(person: Person) -> float:
+    """Gap between the inner lips of the person's resting mouth, window px."""
+    return float(mouth_opening(person.neutral.mouth[None])[0])
+
+
 class _LatentPainter:
     """Makes latents (F, 16, 12, 12) of up to a window of successive frames of a person; see `Engine.painter`.
 
-    Every frame that comes may add its mouth to the person's bank.
+    Every frame that comes may add its mouth to the person's bank. The movement is drawn for a mouth whose lips are
+    `resting` px apart at rest, then made as lively as this person's: how far lips are apart at rest tells less.
     """
 
-    def __init__(self, model: LipSyncModel, manner: Manner, person: Person, speech: Speech, style: Style) -> None:
+    def __init__(
+        self, model: LipSyncModel, manner: Manner, person: Person, speech: Speech, style: Style, resting: float
+    ) -> None:
         self._model, self._manner, self._neutral = model, manner, person.neutral
         self._speech, self._style = speech, style
         self._bank, self._picker = person.bank, MouthPicker()
         self._faces = model.face_tokens(person.faces)
         moving = MovementSettings(style.seed, manner.temperature, manner.movement_steps)
-        closed, seen = (float(mouth_opening(x[None])[0]) for x in (person.neutral.mouth, person.bank.mouths[0].points))
-        # Drawn for a usual mouth, then made as lively as this person's: how far lips are apart at rest tells less.
-        self._movement, self._lively = model.movement(speech, RESTING_OPENING_PX, moving), person.lively
-        self._gain = manner.gain * (manner.gain_of_still(seen - closed) if self._is_still else 1.0)
+        self._movement, self._lively = model.movement(speech, resting, moving), person.lively
+        open_px = float(mouth_opening(person.bank.mouths[0].points[None])[0]) - _closed_px(person)
+        self._gain = manner.gain * (manner.gain_of_still(open_px) if self._is_still else 1.0)
 
     def __call__(self, frames: Sequence[MouthFrame]) -> np.ndarray:
         times = np.array([frame.time for frame in frames])
