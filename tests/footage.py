@@ -14,6 +14,8 @@ import skimage.data
 import soundfile
 from PIL import Image
 
+from video.priority import ordinary_threads
+
 BITS = 8
 """Frames made with `numbered=True` carry their number in so many black or white blocks, see `read_number`."""
 
@@ -159,6 +161,9 @@ def make_video(
         if rotation or mirrored:
             stream.set_display_rotation(rotation, hflip=mirrored)
         track = container.add_stream(sound_codec, rate=44100, layout="mono") if sound else None
+        if codec == "libsvtav1":
+            with ordinary_threads():
+                context.open()
         for index, time in enumerate(times):
             image = (faceless_frame if faceless[0] <= time < faceless[1] else face_frame)(time, size)
             if numbered:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from tests.footage import (
 )
 from utils.helpers import InputError
 from utils.planes import plane_arrays
+from video.priority import priorities
 from video_processor import Frame, LightLevels, Patch, VideoReader, VideoWriter, fitted_frames, probe_video
 
 RATES = (
@@ -285,6 +287,19 @@ def test_odd_sizes_with_every_encoder(tmp_path: Path, codec: str, pix_fmt: str, 
     assert (info.width, info.height) == ((160, 120) if cut else (161, 121))
     original = read_all(clip)[0].image[: info.height, : info.width]
     assert psnr(read_all(tmp_path / name)[0].image, original) > 36
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root's threads may be real-time")
+def test_no_encoder_leaves_threads_before_which_everything_else_waits(tmp_path: Path):
+    """SVT-AV1 makes the one who opens it real-time, and whatever that starts afterwards."""
+    clip = make_deep(tmp_path / "in.mkv", "ffv1")
+    with VideoWriter(tmp_path / "out.webm", probe_video(clip)) as writer:
+        for frame in fitted_frames(clip):
+            writer.write(frame)
+        during = set(priorities().values())
+    assert during | set(priorities().values()) == {os.SCHED_OTHER}
+    make_video(tmp_path / "made.webm", 0.2, codec="libsvtav1", sound=False)
+    assert set(priorities().values()) == {os.SCHED_OTHER}
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])

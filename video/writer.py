@@ -32,6 +32,7 @@ from video.encoders import (
     written_size,
 )
 from video.extras import Extras
+from video.priority import ordinary_threads
 from video.tone import from_ordinary
 from video.transparency import Backdrop, flattened, has_alpha, without_hidden
 from video.types import Frame, VideoInfo
@@ -198,6 +199,9 @@ class VideoWriter:
         context.thread_count = max(1, available_cores() // 2)
         if info.rotation or info.mirrored:
             stream.set_display_rotation(info.rotation, hflip=info.mirrored)
+        if encoder == "libsvtav1":
+            with ordinary_threads():
+                context.open()
         return stream
 
     def _colour(self, raw: av.VideoFrame) -> tuple[int, bool]:
