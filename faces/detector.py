@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import openvino
 
-from utils.user_cache import user_cache
+from utils.network_cache import cache_file, compiled_network
 
 NMS_IOU = 0.3
 ROI_SCALE = 1.5  # MediaPipe's margin around the detector's box for the mesh network
@@ -45,18 +45,13 @@ class Roi:
 
 
 def _compile(path: Path) -> openvino.CompiledModel:
-    """A network for one thread; OpenVINO keeps what it made in the user's cache folder, which saves most of the start.
-
-    What it finds damaged there it makes again.
-    """
+    """A network for one thread, kept in the user's cache folder, which saves most of the start."""
     if not path.is_file():
         raise FileNotFoundError(f"The face network {path} is missing; restore the folder from the repository.")
-    core = openvino.Core()
     # Single precision: where the CPU has bfloat16 it would be taken by itself, and move the points by a pixel.
     settings = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    if (cache := user_cache("faces")) is not None:
-        settings["CACHE_DIR"] = str(cache)
-    return core.compile_model(path, "CPU", settings)
+    file = cache_file("faces", path.stem, settings, contents=[path.read_bytes()])
+    return compiled_network(settings, lambda: path, file)
 
 
 def _anchors(input_size: int, layers: list[tuple[int, int]]) -> np.ndarray:

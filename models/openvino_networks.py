@@ -10,15 +10,11 @@ photographs; a little beyond them is kept free.
 
 from __future__ import annotations
 
-import hashlib
-import io
-import logging
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,15 +27,13 @@ from torch import nn
 
 from models.autoencoder import MouthAutoencoder
 from models.precision import fast_dtype
-from utils.helpers import atomic_path
-from utils.user_cache import user_cache
+from utils.network_cache import cache_file, compiled_network
 
 FRAMES_AT_ONCE = 4  # frames that the autoencoder takes in one call
 _PICTURE = 96  # px of the side of what the generator draws
 _NOISE_PICTURES = 8
 _HEADROOM = 1.3  # how far beyond the measured range a value may lie before it is cut off
 _VERSION = 2  # of this file's way to make networks; part of the names in the cache
-_LOGGER = logging.getLogger(__name__)
 
 
 class OpenVinoNetworks:
@@ -152,19 +146,23 @@ def _network(
     name: str, module: nn.Module, make: Callable[[], openvino.Model], shapes: Sequence[tuple], threads: int, keep: bool
 ) -> _Network:
     """The compiled network, from the cache where it is there."""
-    core, settings = openvino.Core(), _settings(threads)
-    file = _cache_file(core, name, module, shapes, settings) if keep else None
-    if file is not None and (compiled := _from_cache(core, file, settings)) is not None:
-        return _Network(compiled)
-    model = make()
-    for port, shape in zip(model.inputs, shapes, strict=True):
-        port.get_tensor().set_names({port.get_any_name() if port.names else f"input{port.index}"})
-        port.get_node().set_partial_shape(openvino.PartialShape(list(shape)))
-    model.validate_nodes_and_infer_types()
-    compiled = core.compile_model(model, "CPU", settings)
-    if file is not None:
-        _into_cache(compiled, file)
-    return _Network(compiled)
+    settings = _settings(threads)
+
+    def fixed() -> openvino.Model:
+        model = make()
+        for port, shape in zip(model.inputs, shapes, strict=True):
+            port.get_tensor().set_names({port.get_any_name() if port.names else f"input{port.index}"})
+            port.get_node().set_partial_shape(openvino.PartialShape(list(shape)))
+        model.validate_nodes_and_infer_types()
+        return model
+
+    file = cache_file("networks", name, _VERSION, list(shapes), settings, contents=_weights(module)) if keep else None
+    return _Network(compiled_network(settings, fixed, file))
+
+
+def _weights(module: nn.Module) -> Iterator[bytes]:
+    for key, value in module.state_dict().items():
+        yield key.encode() + value.detach().float().contiguous().numpy().tobytes()
 
 
 def _settings(threads: int) -> dict[str, Any]:
@@ -176,39 +174,6 @@ def _settings(threads: int) -> dict[str, Any]:
         "ENABLE_CPU_PINNING": False,
         "INFERENCE_PRECISION_HINT": "bf16" if low else "f32",
     }
-
-
-def _cache_file(
-    core: openvino.Core, name: str, module: nn.Module, shapes: Sequence[tuple], settings: dict[str, Any]
-) -> Path | None:
-    """Where such a network is kept; None where nothing can be kept."""
-    folder = user_cache("networks")
-    if folder is None:
-        return None
-    digest = hashlib.sha256()
-    machine = core.get_property("CPU", "FULL_DEVICE_NAME")
-    digest.update(repr((_VERSION, openvino.get_version(), machine, list(shapes), settings)).encode())
-    for key, value in module.state_dict().items():
-        digest.update(key.encode() + value.detach().float().contiguous().numpy().tobytes())
-    return folder / f"{name}-{digest.hexdigest()[:32]}.blob"
-
-
-def _from_cache(core: openvino.Core, file: Path, settings: dict[str, Any]) -> openvino.CompiledModel | None:
-    try:
-        return core.import_model(io.BytesIO(file.read_bytes()), "CPU", settings)
-    except FileNotFoundError:
-        return None
-    except (OSError, RuntimeError) as error:  # cut off, or of another build: it is made again
-        _LOGGER.warning("The cached network %s cannot be used (%s); it is made again.", file, error)
-        return None
-
-
-def _into_cache(compiled: openvino.CompiledModel, file: Path) -> None:
-    try:
-        with atomic_path(file) as temporary:
-            temporary.write_bytes(compiled.export_model().getvalue())
-    except (OSError, ValueError, RuntimeError) as error:
-        _LOGGER.warning("The network cannot be kept in %s (%s); the next start takes longer.", file.parent, error)
 
 
 def _converted(module: nn.Module, inputs: Sequence[torch.Tensor]) -> openvino.Model:

@@ -1,5 +1,8 @@
 """Faces: detection, mesh, alignment and mouth shape on the portrait that scikit-image ships."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -85,6 +88,27 @@ def test_kept_face_networks_find_the_same(
     assert np.array_equal(found.box, known.box) and np.array_equal(found.keypoints, known.keypoints)
     if cache == "damaged":
         assert all(path.stat().st_size > 0.9 * size for path, size in kept.items())
+
+
+_WRITTEN_AGAIN = """
+import os, sys
+from pathlib import Path
+import cv2
+from faces.detector import FaceDetector
+FaceDetector(Path("pretrained/faces"))
+detector = FaceDetector(Path("pretrained/faces"))
+for path in Path(os.environ["XDG_CACHE_HOME"]).rglob("*.blob"):
+    path.chmod(0o600)
+    os.truncate(path, 0)
+sys.exit(len(detector.detect(cv2.imread("examples/portrait.png")[..., ::-1])) != 1)
+"""
+
+
+def test_networks_in_use_stand_whatever_another_program_does_to_the_kept_ones(tmp_path: Path) -> None:
+    """Kept files that were mapped into memory ended the program by a bus error when another wrote them."""
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", _WRITTEN_AGAIN]
+    assert subprocess.run(command, cwd=NETWORKS.parent.parent, env=environment, timeout=120).returncode == 0
 
 
 def test_detector_finds_nothing_where_there_is_no_face(detector):

@@ -136,9 +136,11 @@ def test_no_visible_loss_with_the_embedded_weights(
     cache: Path, lite_weights: Path, scene: Callable[[LipSyncModel], np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fast = scene(LipSyncModel.load(lite_weights.parent, running=Running("openvino")))
+    # Two ways indeed, also where the CPU has single precision only and both give the same pictures.
+    assert {file.name.split("-")[0] for file in cache.iterdir()} == {"decode", "encode", "unet"}
     monkeypatch.setattr("engines.lite.model.fast_dtype", lambda device: torch.float32)
     monkeypatch.setattr("models.networks.fast_dtype", lambda device: torch.float32)
+    monkeypatch.setattr("models.openvino_networks._network", _must_not_be_called)
     exact = scene(LipSyncModel.load(lite_weights.parent))
     error = (fast.astype(np.float32) - exact) ** 2
     assert 10 * np.log10(255**2 / error.mean()) > 38
-    assert (fast != exact).any()  # two ways indeed
