@@ -41,7 +41,7 @@ from evaluation.sync import Judge
 from faces.mouth_shape import CLOSED_PART, NUM_POINTS, RESTING_OPENING_PX, SHAPE_POINTS, mouth_opening
 from language_processor import LANGUAGES, LanguageProcessor, SpokenText
 from models.movement_track import MovementSettings
-from models.phonemes import BILABIALS, STEPS_PER_SECOND, VOWELS, Phoneme, lip_closure
+from models.phonemes import BILABIALS, STEPS_PER_SECOND, VOWELS, Phoneme, lip_closure, steps_around
 from pipeline import LipSyncPipeline
 from pipeline.options import Options
 from utils.config import Config, load_config
@@ -184,7 +184,9 @@ class Evaluation:
         moving = MovementSettings(settings.seed, settings.movement_temperature, settings.movement_steps)
         shape = self._model.movement(track, resting, moving).shapes(times)
         gaps = resting + settings.mouth_gain * shape @ self._opening
-        amount = settings.lip_closing * lip_closure(track.phonemes, times, settings.lip_closing_s)
+        first, stop = steps_around(times, settings.lip_closing_s)
+        met = self._model.lips_met(track, first, stop)
+        amount = settings.lip_closing * lip_closure(met, first, times, settings.lip_closing_s)
         gaps -= amount * np.maximum(0.0, gaps - CLOSED_PART * resting)
         zero = CLOSED_PART * resting
         return closures(np.maximum(gaps, zero), zero, times, saying.phonemes)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from models.library import ConfigMixin, ModelMixin, register_to_config
 from models.phonemes import INVENTORY_SIZE
+from models.speech_track import Speech
 
 
 class PhonemeRecogniser(ModelMixin, ConfigMixin):
@@ -65,6 +66,12 @@ class PhonemeRecogniser(ModelMixin, ConfigMixin):
             found = self(piece[None])[0].cpu().numpy()
             parts.append(found[start - low : start - low + chunk])
         return np.concatenate(parts)
+
+    def heard(self, speech: Speech, first: int, stop: int) -> np.ndarray:
+        """Log-probabilities (stop - first, phonemes) float32 of steps, with what lies around them heard along."""
+        low = max(0, first - self.context_steps)
+        features = speech.part(low, min(len(speech), stop + self.context_steps)).features
+        return self.posteriors(features)[first - low : stop - low]
 
 
 class _Block(nn.Module):

@@ -101,20 +101,25 @@ def phoneme_track(phonemes: Sequence[Phoneme], steps: int) -> np.ndarray:
     return track
 
 
-def lip_closure(track: np.ndarray, times: np.ndarray, ramp_s: float) -> np.ndarray:
-    """How far the lips must be closed (F,), in [0, 1]: 1 during p, b and m.
+def steps_around(times: np.ndarray, ramp_s: float) -> tuple[int, int]:
+    """First step, and the step after the last one, that `lip_closure` of these frames looks at."""
+    around = ramp_s + 1 / STEPS_PER_SECOND
+    first = max(0, int((times.min() - around) * STEPS_PER_SECOND))
+    return first, max(first, int((times.max() + around) * STEPS_PER_SECOND) + 1)
+
+
+def lip_closure(met: np.ndarray, first: int, times: np.ndarray, ramp_s: float) -> np.ndarray:
+    """How far the lips must be closed (F,), in [0, 1].
 
     Args:
-        track: ids (T,) at 50 Hz, see `phoneme_track`.
+        met: how surely each step is of p, b or m (T,), in [0, 1], at 50 Hz.
+        first: number of the first of these steps, see `steps_around`.
         times: of frames (F,), seconds.
         ramp_s: seconds in which the lips close before the sound and open after it.
     """
-    around = ramp_s + 1 / STEPS_PER_SECOND
-    first = max(0, int((times.min() - around) * STEPS_PER_SECOND))
-    stop = max(0, int((times.max() + around) * STEPS_PER_SECOND) + 1)
-    steps = first + np.flatnonzero(np.isin(track[first:stop], list(BILABIALS)))
+    steps = np.flatnonzero(met)
     if not len(steps):
         return np.zeros(len(times))
-    centres = (steps + 0.5) / STEPS_PER_SECOND
-    apart = np.abs(times[:, None] - centres).min(axis=1) - 0.5 / STEPS_PER_SECOND
-    return 0.5 + 0.5 * np.cos(np.pi * np.clip(apart / ramp_s, 0.0, 1.0))
+    centres = (first + steps + 0.5) / STEPS_PER_SECOND
+    apart = np.abs(times[:, None] - centres) - 0.5 / STEPS_PER_SECOND
+    return (met[steps] * (0.5 + 0.5 * np.cos(np.pi * np.clip(apart / ramp_s, 0.0, 1.0)))).max(axis=1)

@@ -39,6 +39,7 @@ REMAINS = {
     **{(place, "ST203", 422): KEY_IS_SENT for place in TAKING_IN},
     **{(f"GET {OF_A_JOB}/{part}", "ST202", 410): GONE for part in ("result", "preview", "subtitles")},
     (f"POST {OF_A_JOB}/link", "ST202", 410): GONE,
+    (f"GET {OF_A_JOB}/result", "ST202", 416): "a schema cannot say how long the file is of which a range is asked for",
     ("GET /v1/jobs", "ST202", 422): "a schema cannot say which cursors are ours",
     (f"GET {OF_A_JOB}/result", "ST203", 403): "a signed link stands for a key; a made-up one is told that it is none",
 }

@@ -21,6 +21,7 @@ from models.autoencoder import MouthAutoencoder
 from models.checkpoint import load_pretrained
 from models.movement import MovementModel
 from models.movement_track import MovementSettings
+from models.phoneme_recogniser import PhonemeRecogniser
 from models.speech_model import SpeechModel
 from models.voice_activity import VoiceActivity
 from tests.conftest import REPO
@@ -51,6 +52,7 @@ def model(lite_weights: Path) -> LipSyncModel:
         generator,
         MouthShape.load(weights / "mouth_shape"),
         load_pretrained(MovementModel, lite_weights / "movement"),
+        load_pretrained(PhonemeRecogniser, lite_weights / "phonemes"),
     )
 
 

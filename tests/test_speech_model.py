@@ -14,7 +14,7 @@ from data.quiet_scenes import CLOSING_S, SceneMaker, write_scenes
 from faces.mouth_shape import CLOSED_PART, MouthShape, mouth_opening
 from latent_diffusion import LatentLipDiffusion
 from models.checkpoint import load_pretrained
-from models.phonemes import SYMBOLS, Phoneme, lip_closure, phoneme_track
+from models.phonemes import SYMBOLS, Phoneme, lip_closure, phoneme_track, steps_around
 from models.speech_model import SpeechModel
 from models.speech_track import SpeechTrack
 from tests.conftest import REPO
@@ -177,10 +177,14 @@ def test_lips_are_not_pressed_into_each_other(shape):
 def test_lips_meet_at_p_b_m_and_only_there(shape):
     said = [Phoneme("a", SYMBOLS.index("a"), 0.0, 0.4), Phoneme("m", SYMBOLS.index("m"), 0.4, 0.5)]
     track, times = phoneme_track(said, 50), np.arange(25) / 25
-    amount = lip_closure(track, times, 0.06)
+    met = (track == SYMBOLS.index("m")).astype(np.float32)
+    amount = lip_closure(met, 0, times, 0.06)
     assert amount[[10, 11, 12]] == pytest.approx(1.0)
     assert 0 < amount[9] < 1 and amount[:8].max() == amount[15:].max() == 0
-    assert lip_closure(track[25:], times, 0.06).max() == 0
+    assert lip_closure(met[25:], 25, times, 0.06).max() == 0
+    np.testing.assert_allclose(lip_closure(met / 2, 0, times, 0.06), amount / 2)
+    first, stop = steps_around(times[9:12], 0.06)
+    np.testing.assert_array_equal(lip_closure(met[first:stop], first, times[9:12], 0.06), amount[9:12])
     base = np.repeat(resting_mouth()[None], 25, axis=0).astype(np.float32)
     points = shape.decode(np.ones((25, 10), np.float32), base)
     closed = shape.closed(points, base, amount)

@@ -30,7 +30,7 @@ from faces.window import GENERATED, MOUTH_WINDOW
 from models.lazy_speech import LazySpeech
 from models.live_speech import LiveSpeech
 from models.movement_track import MovementSettings
-from models.phonemes import Phoneme, lip_closure
+from models.phonemes import Phoneme, lip_closure, steps_around
 from models.speech_track import STEPS_PER_SECOND, Speech
 from utils.config import AdaptationConfig, Config, InferenceConfig
 from utils.helpers import InputError, available_cores
@@ -49,7 +49,7 @@ class Manner:
         movement_steps: network passes for it.
         gain: how far the mouth moves, 1 = as people do.
         still_gain: the same for a still picture with closed lips, in parts of it.
-        closing: how far lips close at p, b and m where the text is known, 0 = as predicted.
+        closing: how far lips close at p, b and m, 0 = as predicted.
         closing_s: time in which they close before the sound and open after it, seconds.
         bank: mouths of the person that are kept at most.
         real_px: how far lips may be from those of a real picture that is taken as it is, and from where on the
@@ -273,7 +273,8 @@ class _LatentPainter:
         shape, manner, base = self._model.mouth_shape, self._manner, self._base(frames)
         points = shape.decode(self._gain * self._movement.shapes(times), base)
         points = shape.scaled(points, base, self._lively.opening, self._lively.width)
-        if self._speech.phonemes is not None:
-            amount = manner.closing * lip_closure(self._speech.phonemes, times, manner.closing_s)
-            points = shape.closed(points, base, amount)
+        first, stop = steps_around(times, manner.closing_s)
+        met = self._model.lips_met(self._speech, first, stop)
+        if met is not None:
+            points = shape.closed(points, base, manner.closing * lip_closure(met, first, times, manner.closing_s))
         return shape.parted(points, base)

@@ -35,12 +35,14 @@ from models.live_speech import LiveSpeech
 from models.movement import MovementModel
 from models.movement_track import Movement, MovementSettings
 from models.networks import Networks, TorchNetworks
-from models.phonemes import Phoneme
+from models.phoneme_recogniser import PhonemeRecogniser
+from models.phonemes import BILABIALS, Phoneme
 from models.precision import fast_dtype
 from models.speech_model import SpeechModel
 from models.speech_track import Speech, SpeechTrack
 from models.voice_activity import VoiceActivity
 
+_SURE_LIPS = (0.7, 0.95)  # heard chance of p, b or m at which lips begin to be closed, and are so fully
 _FEWEST_WEIGHTS = 1_000_000  # of a U-Net that is worth the seconds which OpenVINO takes to load it
 
 
@@ -124,6 +126,7 @@ class LipSyncModel:
         generator: the inpainter with its speech model.
         mouth_shape: coefficients <-> points.
         movement: what people do about the mean of what a sound lets expect.
+        recogniser: hears phonemes, so that lips meet where the text is not known, too.
         device: where all of it computes.
         running: how pictures are drawn; None = by PyTorch.
     """
@@ -136,6 +139,7 @@ class LipSyncModel:
         generator: LatentLipDiffusion,
         mouth_shape: MouthShape,
         movement: MovementModel,
+        recogniser: PhonemeRecogniser,
         device: torch.device | str = "cpu",
         running: Running | None = None,
     ) -> None:
@@ -147,6 +151,7 @@ class LipSyncModel:
         # The small speech model stays in float32; pictures go through the fast format.
         self._speech = copy.deepcopy(generator.speech).to(self.device, torch.float32).eval()
         self._movement = movement.to(self.device, torch.float32).eval()
+        self._recogniser = recogniser.to(self.device, torch.float32).eval()
         running = running or Running()
         # Before they are brought to the fast format: OpenVINO starts from the weights as they are.
         accelerated = self._accelerated(autoencoder, generator, running)
@@ -177,6 +182,7 @@ class LipSyncModel:
             load_pretrained(LatentLipDiffusion, directory / size / "generator"),
             MouthShape.load(directory / "mouth_shape"),
             load_pretrained(MovementModel, directory / size / "movement"),
+            load_pretrained(PhonemeRecogniser, directory / size / "phonemes"),
             device,
             running,
         )
@@ -218,6 +224,20 @@ class LipSyncModel:
     def hear_live(self, chunks: Iterable[np.ndarray], ahead: int) -> LiveSpeech:
         """A sound that is still being made; see `LiveSpeech`."""
         return LiveSpeech(self._speech_encoder, self._voice_activity, chunks, ahead)
+
+    def lips_met(self, speech: Speech, first: int, stop: int) -> np.ndarray | None:
+        """How surely each step is of p, b or m (T,), in [0, 1]; None where what comes after it is not yet known.
+
+        What is said decides where it is known, else what is heard for certain.
+        """
+        stop = min(stop, len(speech))
+        if speech.phonemes is not None:
+            return np.isin(speech.phonemes[first:stop], list(BILABIALS)).astype(np.float32)
+        if speech.ahead is not None:
+            return None
+        chance = np.exp(self._recogniser.heard(speech, first, stop)[:, list(BILABIALS)]).sum(axis=1)
+        low, high = _SURE_LIPS
+        return np.clip((chance - low) / (high - low), 0.0, 1.0)
 
     def movement(self, speech: Speech, resting: float, settings: MovementSettings) -> Movement:
         """The mouth shapes of one run of frames of a person.

@@ -93,8 +93,4 @@ class Hearing:
 
     def _recognised(self, speech: LazySpeech, first: int, stop: int) -> np.ndarray:
         """Log-probabilities of steps, with what lies around them heard along."""
-        context = self._recogniser.context_steps
-        low = max(0, first - context)
-        features = speech.part(low, min(len(speech), stop + context)).features
-        found = self._recogniser.posteriors(features)[first - low :]
-        return found[: stop - first].astype(np.float16)
+        return self._recogniser.heard(speech, first, stop).astype(np.float16)
