@@ -129,12 +129,15 @@ def mouth_jobs(args: argparse.Namespace) -> list[MouthJob]:
     clips = choose_clips([clip for folder in args.mouth for clip in find_clips(folder)], args.clips)
     several = len({clip.person for clip in clips}) > 1
     speech = pair_with_speech(clips, args.seed) if several else {}
+    if args.in_step is not None:
+        clips = in_step(clips, args.in_step, args.output / "in_step")
     return [MouthJob(clip, speech.get(clip.video.name)) for clip in clips]
 
 
 def measure_mouths(args: argparse.Namespace, config: Config, command: str) -> None:
     """Measure mouths and write what the command line wants."""
-    measured = measure_all(mouth_jobs(args), MouthSettings(config, args.output, args.seconds, args.portraits))
+    output = args.output if args.in_step is None else args.output / "in_step"  # other sounds give other results
+    measured = measure_all(mouth_jobs(args), MouthSettings(config, output, args.seconds, args.portraits))
     print(mouth_text(measured))
     if args.json:
         write_text(args.json, mouth_json(measured))

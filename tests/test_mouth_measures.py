@@ -15,6 +15,7 @@ from evaluation.features import PACKAGES
 for package in (*PACKAGES, "matplotlib"):
     if package != "face_recognition_models":  # cannot be imported beside current setuptools; its files are used
         pytest.importorskip(package)
+from audio_processor import SAMPLE_RATE, load_audio  # noqa: E402
 from evaluate import main  # noqa: E402
 from evaluation.mouth import closures, correlation, looks, movement, rest, teeth_share  # noqa: E402
 from evaluation.mouth_reading import Mouth, read_mouth  # noqa: E402
@@ -179,6 +180,15 @@ def test_the_command_measures_and_shows_mouths(tmp_path: Path, tiny_weights: Pat
     wanted = {"opening_spread", "width_spread", "correlation", "leak", "leak_spread", "rest", "detail"}
     assert wanted | {"portrait_opening_spread"} <= set(found["mean"])
     assert (tmp_path / "mouths.html").read_text().count("data:image/jpeg;base64,") == 4
+
+    # A clip whose sound is known to be two frames late is measured with its sound in step.
+    (tmp_path / "processed" / "large").mkdir(parents=True)
+    (tmp_path / "processed" / "large" / "meta.json").write_text('{"sync_offset": 2}')
+    assert main([*arguments[:-1], "--in_step", str(tmp_path / "processed")]) == 0
+    sounds = [load_audio(path, SAMPLE_RATE) for path in sorted((tmp_path / "made").rglob("sounds/large.wav"))]
+    shifted, plain = sorted(sounds, key=len)
+    moved = SAMPLE_RATE * 2 // 25
+    np.testing.assert_allclose(shifted[: len(plain) - moved], plain[moved : moved + len(shifted)], atol=1e-4)
 
 
 @pytest.mark.parametrize(
