@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from language_processor import LanguageProcessor, SpokenText
-from serving.cli.spoken_text import read_text
+from pipeline.text_file import read_text
 from tests.conftest import REPO
 from utils.helpers import InputError
 from voices.dubbing import FASTEST, SLOWEST, Line, read_script

@@ -10,7 +10,7 @@ import pytest
 import app
 from audio_processor import probe_audio
 from models.phonemes import Phoneme
-from serving.cli.spoken_text import read_text
+from pipeline.text_file import read_text
 from tests.tiny_weights import tiny_config
 from video_processor import probe_video
 from voices.base import Sentence

@@ -178,10 +178,11 @@ def test_live2d_motion_keeps_its_schema_counts_and_curve(tmp_path: Path) -> None
 
 
 def test_the_whole_track_is_read_back_and_its_preview_is_one_page(tmp_path: Path) -> None:
-    track = replace(track_of(SAID), peaks=(0.0, 0.5, 1.0), words=(Word("</script>", 0.2, 0.4),))
+    track = replace(track_of(SAID), peaks=(0.0, 0.5, 1.0), words=(Word("</script>", 0.2, 0.4, 2, False),))
     again = read_track(written(track, tmp_path, "a.track.json"))
     assert again.cues == tuple(Cue(c.shape, round(c.start, 4), round(c.end, 4)) for c in track.cues)
     assert [p.id for p in again.phonemes] == [p.id for p in track.phonemes] and again.peaks == track.peaks
+    assert again.words == track.words
     assert np.allclose(again.weights, track.weights, atol=1e-4) and again.options == track.options
     page = written(track, tmp_path, "a.html").read_text(encoding="utf-8")
     told = re.search(r'<script type="application/json" id="track">(.*?)</script>', page, re.DOTALL)[1]

@@ -32,11 +32,16 @@ def check_track_inputs(
         raise InputError("Give a sound (audio_file), a text (text_input), both, or a video (video_file).")
     if avatar is not None:
         check_avatar(avatar, chosen.avatar)
-    if chosen.words and not has_text:
-        raise InputError("This format holds words: give what is said as text_input.")
+    check_said(chosen, has_text)
     if audio is not None:
         probe_audio(audio, media_limits(media))
     if video is not None:
         if probe_video(video, media_limits(media)).is_image:
             raise InputError("A still picture shows no movement: give a video, a sound or a text for a track.")
         FaceChoice.parse(face)
+
+
+def check_said(chosen: Format, has_text: bool) -> None:
+    """Raise InputError where a format holds words and nobody says which."""
+    if chosen.words and not has_text:
+        raise InputError("This format holds words: give what is said as text_input.")

@@ -74,7 +74,10 @@ def as_json(track: Track) -> dict:
         "strength": track.options.strength,
         "source": track.source,
         "peaks": list(track.peaks),
-        "words": spans(track.words, "word", "text"),
+        "words": [
+            span | {"sentence": word.sentence, "spaced": word.spaced}
+            for span, word in zip(spans(track.words, "word", "text"), track.words, strict=True)
+        ],
         "phonemes": spans(track.phonemes, "phoneme", "symbol"),
         "cues": spans(track.cues, "shape", "shape"),
         "shapes": list(SHAPES),
@@ -110,7 +113,7 @@ def read_track(path: Path) -> Track:
         np.array(frames["weights"], np.float32),
         Curves(*(np.array(frames[name], np.float32) for name in FEATURES)),
         np.array(frames["coefficients"], np.float32),
-        tuple(Word(w["word"], w["start"], w["end"]) for w in told["words"]),
+        tuple(Word(w["word"], w["start"], w["end"], w["sentence"], w["spaced"]) for w in told["words"]),
         told["source"],
         peaks=tuple(told["peaks"]),
     )

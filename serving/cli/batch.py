@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.options import COLOUR_PATTERN
+from pipeline.text_file import read_text
 from serving.cli.making import TrackJob, VideoJob
 from serving.cli.results import Results
-from serving.cli.spoken_text import read_text
 from utils.disk import FULL, is_disk_full
 from utils.helpers import InputError, atomic_path
 from utils.stopping import Stopped, say_when_stopped, stop_requested

@@ -13,7 +13,7 @@ from serving.page.files import UPLOADS_KEPT_S
 from serving.page.movement import add_movement
 from serving.page.page import Page
 from serving.page.texts import EXAMPLE_TEXTS, TEXTS
-from serving.page.wish import Wish
+from serving.page.wish import SPEEDS, Wish
 
 _PREFIX = "lip_sync_"
 _LOOK_S = 1.0
@@ -89,7 +89,7 @@ def build_page(page: Page) -> tuple[gr.Blocks, gr.I18n]:
         )
         made.success(lambda: True, None, agreed, api_visibility=_HIDDEN)
         made.success(None, None, None, js=_SHOW.format("result"), api_visibility=_HIDDEN)
-        add_movement(page, words, _HIDDEN)
+        add_movement(page, words, blocks, _HIDDEN)
         result.show_newest(made.success)
         result.show_newest(blocks.load)
         _again(page, form, result)
@@ -184,7 +184,7 @@ def _what(words: _Translated, page: Page, form: _Form) -> None:
             with gr.Row():
                 lang = gr.Dropdown([("auto", "auto")], value="auto", label=words("language"), min_width=180)
                 voice = gr.Dropdown([("", "")], value="", label=words("voice"), min_width=180, elem_id="voice")
-            speed = gr.Slider(0.5, 2.0, value=1.0, step=0.05, label=words("speed"), buttons=[])
+            speed = gr.Slider(*SPEEDS, value=1.0, step=0.05, label=words("speed"), buttons=[])
     examples.click(lambda sample: sample[0], examples, text, api_visibility=_HIDDEN)
     lang.input(page.voices, lang, voice, api_visibility=_HIDDEN)
     for tab, name in ((first, "sound"), (second, "text")):

@@ -310,19 +310,24 @@ class Page:
 
     def choices(self, request: gr.Request) -> tuple[Any, ...]:
         """The choices of languages, voices, fit, rest and face in the browser's language, and who is logged in."""
-        language, words = _language(request)
-        spoken = [(words["auto"], "auto")]
-        for code in self._languages():
-            name = name_of(code, language)
-            spoken.append((name if code in EXAMPLE_TEXTS else f"{name} ({code})", code))
+        _, words = _language(request)
         return (
-            gr.Dropdown(spoken, value="auto"),
+            self.languages(request),
             self.voices("auto", request),
             gr.Dropdown([(words[f"fit_{fit}"], fit) for fit in FITS], value="bounce"),
             gr.Dropdown([(words[f"rest_{rest}"], rest) for rest in RESTS], value="still"),
             gr.Radio([(words["largest"], "largest")], value="largest"),
             gr.HTML(self._account(request), visible=self._has_keys),
         )
+
+    def languages(self, request: gr.Request) -> gr.Dropdown:
+        """The languages of texts, in the browser's language."""
+        language, words = _language(request)
+        spoken = [(words["auto"], "auto")]
+        for code in self._languages():
+            name = name_of(code, language)
+            spoken.append((name if code in EXAMPLE_TEXTS else f"{name} ({code})", code))
+        return gr.Dropdown(spoken, value="auto")
 
     def _account(self, request: gr.Request) -> str:
         """Who is logged in, and the way out."""

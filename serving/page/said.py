@@ -73,6 +73,10 @@ _CHINESE = (
     (r"The sound \((\S+) s\) is too short for its text.*", "声音（{0} 秒）比文字短太多，请给声音里真正说的文字。"),
     (r"The subtitles \(\.(\w+)\) hold nothing.*", "字幕（{0}）里没有可以朗读的文字，请至少给一行。"),
     (r"The text looks like subtitles \(\.(\w+)\) .*", "这段文字像字幕（{0}），却无法读取，请检查格式。"),
+    (r"The text file .*is larger than (\d+) MB.*", "文字文件大于 {0} MB，请换小一点的。"),
+    (r"The text file .*is not UTF-8 text.*", "文字文件不是 UTF-8 编码，请存成 UTF-8。"),
+    (r"Cannot read the text file.*", "文字文件无法读取，请再上传一次。"),
+    (r"The file .*holds no subtitles that can be read.*", "文件里没有能读的字幕，请用 .srt、.vtt 或 .ass。"),
     (r"A still picture shows no movement.*", "静止的图片没有动作，请给一个视频、一段声音或文字。"),
     (r"A track is of the mouth that a video shows.*", "动作来自视频里的嘴，或者来自声音和文字：请只给其中一种。"),
     (r"Give a sound.* both, or a video.*", "请给一段声音或文字，或者一个视频。"),
@@ -205,6 +209,7 @@ def _with_our_words(sentence: str, language: str) -> str:
         )
         within = rf"^(No picture|The colours|The pixels|The channels) of {name}(?:_file)?(?:\.\w+)?\b"
         sentence = re.sub(within, rf"\1 of {words[0].lower()}{words[1:]}", sentence)
+    sentence = re.sub(r" \(text_input\)| as text_input", "", sentence)
     sentence = re.sub(r"; if it is right, (?:--)?min[-_]confidence .*", ".", sentence)
     sentence = re.sub(r",? or lower (?:--)?min[-_]confidence", "", sentence)
     return re.sub(r"choose another one with (?:--)?face", "or choose another face", sentence)

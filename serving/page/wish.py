@@ -9,6 +9,9 @@ from typing import Any
 from pipeline.options import SPRITES
 from serving.page.marking import MARKS
 
+SPEEDS = (0.5, 2.0)
+"""The slowest and the fastest speed of a text, 1 = as usual."""
+
 _ADAPT_S = 60
 
 
@@ -80,9 +83,8 @@ class Wish:
         return self.sound if self.what == "sound" or not (self.text or "").strip() else None
 
     def spoken_by(self) -> tuple[str, str]:
-        """Language and voice of the text: a voice that is chosen has its language, where none was chosen."""
-        language, _, name = (self.voice or "").rpartition("/")
-        return language if language and self.lang == "auto" else self.lang, name
+        """Language and voice of the text, see the function `spoken_by`."""
+        return spoken_by(self.lang, self.voice)
 
     def fields(self) -> dict[str, str]:
         """As the form of the HTTP API."""
@@ -96,3 +98,14 @@ class Wish:
             lang, voice = self.spoken_by()
             fields |= {"text_input": self.text, "lang": lang, "voice": voice, "speed": str(self.speed)}
         return fields
+
+
+def spoken_by(lang: str, voice: str | None) -> tuple[str, str]:
+    """Language and voice of a text: a voice that is chosen has its language, where none was chosen.
+
+    Args:
+        lang: a language, or "auto".
+        voice: "language/name"; "" or None is the usual one.
+    """
+    language, _, name = (voice or "").rpartition("/")
+    return language if language and lang == "auto" else lang, name
