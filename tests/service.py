@@ -54,7 +54,7 @@ def result_file(service: JobService, content: bytes = b"result") -> Path:
 def stored_files(config: ServiceConfig) -> list[str]:
     """Every file in the data folder but the databases."""
     found = [path.relative_to(config.data_dir) for path in config.data_dir.rglob("*") if path.is_file()]
-    return sorted(str(path) for path in found if not path.name.startswith(("jobs.db", "queue.db", "keys")))
+    return sorted(str(path) for path in found if not path.name.startswith(("jobs.db", "queue.db", "rates.db", "keys")))
 
 
 def free_port() -> int:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +58,6 @@ def test_one_keys_jobs_do_not_all_stand_before_anothers_first(tmp_path: Path, qu
         assert order(make_service(service_config(tmp_path))) == expected
         return
     pytest.importorskip("redis", reason="redis is not installed (requirements-service.txt)")
-    import shutil
-
     if shutil.which("redis-server") is None:
         pytest.skip("no Redis: apt-get install redis-server")
     with redis_server(tmp_path) as url:
@@ -152,6 +154,51 @@ def test_who_asks_too_often_is_told_when_to_come_again(tmp_path: Path) -> None:
     assert refused.status_code == 429 and 1 <= int(refused.headers["Retry-After"]) <= 61
     assert refused.json()["type"] == "urn:lip-sync:too-fast" and "3 requests" in refused.json()["detail"]
     assert jobs("bert").status_code == 200
+
+
+@contextmanager
+def shared_by_two(folder: Path, queue: str) -> Iterator[list[JobService]]:
+    """Two job services as two processes have them: of what they share, nothing is in memory."""
+    config = service_config(folder / "data", max_requests_per_minute=10)
+    if queue == "sqlite":
+        yield [make_service(config) for _ in range(2)]
+        return
+    pytest.importorskip("redis", reason="redis is not installed (requirements-service.txt)")
+    if shutil.which("redis-server") is None:
+        pytest.skip("no Redis: apt-get install redis-server")
+    with redis_server(folder) as url:
+        yield [make_service(config, url) for _ in range(2)]
+
+
+@pytest.mark.parametrize("queue", ["sqlite", "redis"])
+def test_several_processes_count_the_requests_of_one_together(tmp_path: Path, queue: str) -> None:
+    keys = {name: new_key(tmp_path / "api_keys", name) for name in ("anna", "bert")}
+    access = Access(ApiKeys(tmp_path / "api_keys"), LOOPBACK_NAMES)
+    with shared_by_two(tmp_path, queue) as services:
+        intakes = [make_intake(one, Settings(REPO / "model_config.yaml", one.config, "cpu", REPO, None, None))
+                   for one in services]  # fmt: skip
+        apps = [create_app(*both, access) for both in zip(services, intakes, strict=True)]
+        first, second = (TestClient(app, base_url="http://localhost") for app in apps)
+        anna, bert = ({"Authorization": f"Bearer {keys[name]}"} for name in ("anna", "bert"))
+        answers = [client.get("/jobs", headers=anna) for _ in range(6) for client in (first, second)]
+        assert [answer.status_code for answer in answers] == [200] * 10 + [429] * 2
+        assert 1 <= int(answers[-1].headers["Retry-After"]) <= 61
+        assert [client.get("/jobs", headers=bert).status_code for client in (first, second)] == [200] * 2
+
+
+@pytest.mark.parametrize("queue", ["sqlite", "redis"])
+def test_requests_at_the_same_time_are_all_counted(tmp_path: Path, queue: str) -> None:
+    with shared_by_two(tmp_path, queue) as services, ThreadPoolExecutor(8) as threads:
+        waits = list(threads.map(lambda i: services[i % 2].store.rates.wait("anna", 50), range(200)))
+    assert waits.count(None) == 50
+
+
+def test_a_store_that_is_away_lets_nobody_ask_all_the_time(tmp_path: Path) -> None:
+    with shared_by_two(tmp_path, "redis") as services:
+        assert services[0].store.rates.wait("anna", 3) is None
+    began = time.monotonic()
+    waits = [services[0].store.rates.wait("anna", 3) for _ in range(5)]
+    assert waits[:3] == [None] * 3 and None not in waits[3:] and time.monotonic() - began < 3
 
 
 def test_one_key_keeps_no_more_than_its_share(tmp_path: Path) -> None:

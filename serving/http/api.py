@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -55,21 +56,27 @@ def create_app(service: JobService, intake: Intake, access: Access) -> FastAPI:
     app.add_middleware(Metrics, service=service, registry=parts.registry)
     app.add_middleware(Unversioned)
     if access.origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(access.origins),
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Idempotency-Key", "If-None-Match", "If-Range", "Last-Event-ID", "Range"],
-            expose_headers=["Content-Range", "ETag", "Idempotent-Replayed", "Location", "Retry-After"],
-        )
+        _let_in(app, access.origins)
     app.add_middleware(
         Guard,
         hosts=access.hosts,
         origins=access.origins,
         known=None if access.keys is None else access.keys.shown,
         per_minute=service.config.max_requests_per_minute,
+        rates=service.store.rates,
     )
     return app
+
+
+def _let_in(app: FastAPI, origins: Collection[str]) -> None:
+    """Web pages of other origins may use the API from a browser."""
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=list(origins),
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["Authorization", "Idempotency-Key", "If-None-Match", "If-Range", "Last-Event-ID", "Range"],
+        expose_headers=["Content-Range", "ETag", "Idempotent-Replayed", "Location", "Retry-After"],
+    )
 
 
 class Unversioned:

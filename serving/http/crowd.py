@@ -1,49 +1,33 @@
-"""Counts who holds how many connections, and sends how many requests a minute."""
+"""Counts who holds how many connections."""
 
 from __future__ import annotations
 
 import ipaddress
-import time
 from collections import Counter
 
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
-
-from serving.problems import RETRY_S, Problem, busy
+from serving.problems import RETRY_S, Problem
 
 _MOST_REQUESTS = 500  # answered at once
 _MOST_OF_ONE = 60  # of them for one key, or one address without a key
 
 
 class Crowd:
-    """Everybody who asks something of this process.
+    """Everybody who asks something of this process."""
 
-    Args:
-        per_minute: most requests of one in any 60 s; None: as many as somebody likes.
-    """
-
-    def __init__(self, per_minute: int | None = None):
+    def __init__(self) -> None:
         self._active: Counter[str] = Counter()
-        self._per_minute = None if per_minute is None else RateLimitItemPerMinute(per_minute)
-        self._rates = MovingWindowRateLimiter(MemoryStorage())
 
-    def problem(self, who: str, is_counted: bool) -> Problem | None:
+    def problem(self, who: str) -> Problem | None:
         """Why a request must wait; None: it may come in.
 
         Args:
             who: see `name_of_address`, or any name of a person.
-            is_counted: it counts among the requests of this minute.
         """
         if self._active[who] >= _MOST_OF_ONE:
             return _crowded(f"{_MOST_OF_ONE} of your requests are being answered already; end some of them.")
         if self._active.total() >= _MOST_REQUESTS:
             return _crowded(f"{_MOST_REQUESTS} requests are being answered already; try again later.")
-        if not is_counted or self._per_minute is None or self._rates.hit(self._per_minute, who):
-            return None
-        wait = max(1, round(self._rates.get_window_stats(self._per_minute, who).reset_time - time.time()))
-        detail = f"More than {self._per_minute.amount} requests have come from you in a minute; wait {wait} s."
-        return busy("too-fast", detail, wait)
+        return None
 
     def enter(self, who: str) -> None:
         """A request begins to be answered."""

@@ -14,11 +14,13 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from anyio import to_thread
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.http.crowd import Crowd, name_of_address
-from serving.problems import Problem, problem_response
+from serving.jobs.rates import Rates
+from serving.problems import Problem, busy, problem_response
 from utils.helpers import InputError
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
@@ -150,7 +152,8 @@ class Guard:
         headers: added to every answer that does not have them.
         known: name of the valid key that a request shows, None if it shows none; None where there are no keys. What
             is not valid is counted by address: made-up keys and cookies are nobody.
-        per_minute: see `Crowd`.
+        per_minute: most requests of one in any 60 s; None: as many as somebody likes.
+        rates: counts them; None: in this process alone.
         in_words: a refusal as the client shall read it.
     """
 
@@ -162,6 +165,7 @@ class Guard:
         headers: Mapping[str, str] = _HEADERS,
         known: Callable[[Scope], str | None] | None = None,
         per_minute: int | None = None,
+        rates: Rates | None = None,
         in_words: Callable[[Scope, Problem], Problem] = lambda _, problem: problem,
     ):
         self._app = app
@@ -170,7 +174,8 @@ class Guard:
         self._headers = headers
         self._known = known
         self._in_words = in_words
-        self._crowd = Crowd(per_minute)
+        self._crowd = Crowd()
+        self._per_minute, self._rates = per_minute, rates or Rates()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -188,13 +193,14 @@ class Guard:
         who = self._who(scope)
         problem = self._problem(headers, scope, who)
         if problem is not None:
-            await problem_response(self._in_words(scope, problem))(scope, receive, with_headers)
-            return
+            return await problem_response(self._in_words(scope, problem))(scope, receive, with_headers)
         if scope["path"] in _ALWAYS:
             return await self._app(scope, receive, with_headers)
         self._crowd.enter(who)
         try:
-            await self._app(scope, receive, with_headers)
+            problem = await self._too_fast(scope, who)
+            answer = self._app if problem is None else problem_response(self._in_words(scope, problem))
+            await answer(scope, receive, with_headers)
         finally:
             self._crowd.leave(who)
 
@@ -203,12 +209,22 @@ class Guard:
         name = None if self._known is None else self._known(scope)
         return f"key {name}" if name is not None else name_of_address(str((scope.get("client") or ("",))[0]))
 
+    async def _too_fast(self, scope: Scope, who: str) -> Problem | None:
+        """Count a request among those of this minute -> why it is one too many; None: it is not."""
+        if self._per_minute is None or scope["path"].startswith(_UNCOUNTED):
+            return None
+        wait = await to_thread.run_sync(self._rates.wait, who, self._per_minute)
+        if wait is None:
+            return None
+        detail = f"More than {self._per_minute} requests have come from you in a minute; wait {wait} s."
+        return busy("too-fast", detail, wait)
+
     def _problem(self, headers: Headers, scope: Scope, who: str) -> Problem | None:
         host = headers.get("host", "").lower()
         if "*" not in self._hosts and re.sub(r":\d+$", "", host) not in self._hosts:
             return Problem(421, "wrong-host", "This server does not answer to that name; see service.allowed_hosts.")
         if scope["path"] not in _ALWAYS:
-            problem = self._crowd.problem(who, is_counted=not scope["path"].startswith(_UNCOUNTED))
+            problem = self._crowd.problem(who)
             if problem is not None:
                 return problem
         origin = headers.get("origin")

@@ -6,12 +6,15 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import redis
+from limits.storage import RedisStorage
 
+from serving.jobs.rates import Rates, StorageCount
 from serving.jobs.redis_outbox import RedisOutbox
 from serving.jobs.store import QUEUED, STATES, Change, Job, Mark, Tell
 
 _WORKER_SILENT_S = 10.0
 _TIMEOUT_S = 10.0  # for one answer of Redis
+_RATES_TIMEOUT_S = 1.0  # the same, where every request waits for it and each process can count by itself
 _PREFIX = "lip-sync:"
 _KEPT = f"{_PREFIX}kept"  # owner -> bytes
 
@@ -31,6 +34,8 @@ class RedisJobStore:
     def __init__(self, url: str):
         self._redis = redis.Redis.from_url(url, decode_responses=True, socket_timeout=_TIMEOUT_S)
         self.outbox = RedisOutbox(self._redis)
+        quick = {"socket_timeout": _RATES_TIMEOUT_S, "socket_connect_timeout": _RATES_TIMEOUT_S, "retry": None}
+        self.rates = Rates(StorageCount(RedisStorage(url, key_prefix=f"{_PREFIX}rates", **quick)), (redis.RedisError,))
 
     def prepare(self) -> None:
         """Sort the rows of earlier versions as this one looks for them."""

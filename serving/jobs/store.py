@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from serving.jobs.outbox import Delivery, Outbox, SqliteOutbox
+from serving.jobs.rates import Rates, SqliteCount
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED, EXPIRED = "queued", "running", "done", "failed", "cancelled", "expired"
 STATES = (QUEUED, RUNNING, DONE, FAILED, CANCELLED, EXPIRED)
@@ -132,10 +133,12 @@ class JobStore(Protocol):
     Attributes:
         faults: what its methods raise when they cannot reach the rows.
         outbox: messages to other programs.
+        rates: requests of the last minute.
     """
 
     faults: tuple[type[Exception], ...]
     outbox: Outbox
+    rates: Rates
 
     def add(self, job: Job) -> Job:
         """Store a new job; if its owner already has one with its idempotency key, return that one instead."""
@@ -199,6 +202,7 @@ create index if not exists jobs_owner_state on jobs (owner, state, created, id);
 create table if not exists workers (name text primary key, ready integer not null, seen real not null);
 """
 _INDEX_OF_KEPT = "create index if not exists jobs_kept on jobs (owner, kept)"
+_RATES = "rates.db"  # beside the rows, which nobody must wait for because of it
 _MOST_NAMES = 500  # in one question; SQLite takes at least 999
 
 
@@ -219,6 +223,7 @@ class SqliteJobStore:
             connection.executescript(_SCHEMA + SqliteOutbox.SCHEMA)
         self._count_bytes()
         self.outbox = SqliteOutbox(self._transaction, self._rows)
+        self.rates = Rates(SqliteCount(path.with_name(_RATES)), (sqlite3.Error,))
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:

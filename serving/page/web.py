@@ -74,6 +74,7 @@ def create_page(service: JobService, settings: Settings, access: Access) -> tupl
         headers=_HEADERS,
         known=None if sessions is None else lambda scope: sessions.owner(Request(scope)),
         per_minute=settings.service.max_requests_per_minute,
+        rates=service.store.rates,
         in_words=in_words_of,
     )
     return app, files
