@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -489,6 +490,44 @@ def test_bad_sound_leaves_nothing(tmp_path: Path, kind: str):
         copy_video(source, folder / "out.mp4", audio_from=sound)
 
     assert not list(folder.iterdir())
+
+
+def damaged_sound(source: Path, target: Path) -> Path:
+    """The sound of a video as .aac, in whose middle the headers name a sample rate that there is not."""
+    with av.open(str(source)) as read, av.open(str(target), "w") as written:
+        stream = written.add_stream_from_template(read.streams.audio[0])
+        for packet in (packet for packet in read.demux(audio=0) if packet.dts is not None):
+            packet.stream = stream
+            written.mux(packet)
+    head, *parts = target.read_bytes().split(b"\xff\xf1")
+    parts[10:20] = [bytes([part[0] | 0x3C]) + part[1:] for part in parts[10:20]]
+    target.write_bytes(b"\xff\xf1".join([head, *parts]))
+    return target
+
+
+@pytest.mark.parametrize(
+    ("sound", "late_s", "said"),
+    [
+        ("in.mp4", 10**6, "The pictures cannot be written as libx264 into .mp4"),
+        ("speech.wav", 10**6, "The pictures cannot be written"),
+        (None, 10**6, "The pictures cannot be written"),
+        ("damaged.aac", 0, "damaged.aac is damaged or cut off"),
+    ],
+)
+def test_what_a_container_does_not_take_is_named(tmp_path: Path, sound: str | None, late_s: int, said: str):
+    """Pictures whose times lie further apart than MP4 can count, and a sound that cannot be copied."""
+    source = make_video(tmp_path / "in.mp4", 0.8)
+    make_sound(tmp_path / "speech.wav", 0.8)
+    damaged_sound(source, tmp_path / "damaged.aac")
+
+    with (
+        pytest.raises(InputError, match=said),
+        VideoWriter(tmp_path / "out.mp4", probe_video(source), audio_from=sound and tmp_path / sound) as writer,
+    ):
+        for frame in fitted_frames(source):
+            writer.write(replace(frame, time=frame.time + late_s * (frame.index > 10)))
+
+    assert not (tmp_path / "out.mp4").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path):

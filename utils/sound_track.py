@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
@@ -11,7 +12,7 @@ import av
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 
-from utils.helpers import InputError
+from utils.helpers import InputError, temporary_folder
 from utils.media import aligned_sound, audio_stream, open_media, packets, start_time
 
 # Codecs that players accept inside each container. FFmpeg could also write PCM into MP4; few would play it.
@@ -118,6 +119,23 @@ class SoundTrack:
     def _timed(packets: list[av.Packet], rate: int) -> Iterator[tuple[float, av.Packet]]:
         for packet in packets:
             yield float(packet.pts * (packet.time_base or Fraction(1, rate))), packet
+
+
+def fits(source: Path, suffix: str, end: float | None = None) -> bool:
+    """Whether a container takes a sound, tried without anything beside it; arguments: see `SoundTrack`.
+
+    Raises:
+        InputError: the sound cannot be read.
+    """
+    with temporary_folder() as folder:
+        try:
+            with av.open(str(folder / f"sound{suffix}"), "w") as output, ExitStack() as stack:
+                track = SoundTrack(output, source, suffix, end)
+                stack.callback(track.close)
+                track.write_until(math.inf)
+        except (av.ArgumentError, av.InvalidDataError):
+            return False
+    return True
 
 
 def _can_copy(stream: AudioStream, suffix: str) -> bool:

@@ -20,7 +20,7 @@ from utils.helpers import InputError, atomic_path, available_cores
 from utils.media import cut_off
 from utils.pictures import Patch
 from utils.planes import blend, copy_frame, cropped_frame, plane_arrays
-from utils.sound_track import SoundTrack
+from utils.sound_track import SoundTrack, fits
 from video.colour import ACCURATE, BT709, SWS_MATRIX, is_full_range, is_rgb, output_colour, yuv_matrix
 from video.encoders import (
     MP4_LIKE,
@@ -123,7 +123,7 @@ class VideoWriter:
                 source = Path(self._audio_from)
                 self._sound = SoundTrack(self._output, source, suffix, self._audio_duration)
                 stack.callback(self._sound.close)
-                with self._sound_to_blame():
+                with self._blamed():
                     self._output.start_encoding()
             stack.push(self._finish)
             self._opened = stack.pop_all()
@@ -150,7 +150,7 @@ class VideoWriter:
         raw.duration = max(1, round(Fraction(frame.duration) / time_base))
         self._last_pts = raw.pts
         # Packets wait for those of the other stream, so both may fail in either.
-        with self._sound_to_blame():
+        with self._blamed():
             self._output.mux(_timed(self._stream.encode(raw)))
             if self._sound is not None:
                 self._sound.write_until(frame.time)
@@ -168,18 +168,23 @@ class VideoWriter:
             with suppress(av.FFmpegError):
                 container.close()
             raise
-        with self._sound_to_blame():
+        with self._blamed():
             container.close()
 
     @contextmanager
-    def _sound_to_blame(self) -> Iterator[None]:
-        """What a container cannot take comes from a copied sound: all else was encoded here."""
+    def _blamed(self) -> Iterator[None]:
+        """Say what it is that a container does not take: the sound, if it does not take that alone, else the picture.
+        What the disk does not take is told apart by FFmpeg itself."""
         try:
             yield
         except (av.ArgumentError, av.InvalidDataError) as error:
-            if self._audio_from is None:
-                raise
-            raise InputError(cut_off(self._audio_from)) from error
+            suffix = self.path.suffix.lower()
+            if self._audio_from is not None and not fits(Path(self._audio_from), suffix, self._audio_duration):
+                raise InputError(cut_off(self._audio_from)) from error
+            raise InputError(
+                f"The pictures cannot be written as {self._encoding.encoder} into {suffix} ({error.strerror}): convert "
+                "the video first, or choose another codec or container."
+            ) from error
 
     def _add_stream(self) -> VideoStream:
         info, tags = self._info, output_colour(self._info)
@@ -253,7 +258,7 @@ class VideoWriter:
             return
         if self._last_pts < 0:
             raise InputError(f"There is no frame to write into {self.path}; give a longer video or speech.")
-        with self._sound_to_blame():
+        with self._blamed():
             self._output.mux(_timed(self._stream.encode(None)))
             if self._sound is not None:
                 self._sound.write_until(math.inf)

@@ -36,6 +36,7 @@ _CHINESE = (
     (r"The colours of (.+) are stored as .*", "{0}的颜色格式无法保留，请用 BT.709 或 BT.2020 重新导出。"),
     (r"The pixels of (.+) are not square.*", "{0}的像素不是正方形，请重新导出。"),
     (r"The colours of (.+) are Dolby Vision .*", "{0}是不带标准画面的杜比视界，无法保留，请导出为 HDR10、HLG 或 SDR。"),
+    (r"The pictures cannot be written as .*", "画面无法写入结果文件，请先用别的程序转换视频，或换一种格式。"),
     (r"There is no frame to write .*", "没有可以写入的画面，请给长一点的视频或声音。"),
     (r"The file is empty.*", "文件是空的，请换一个。"),
     (r"A file is wanted that was not uploaded here.*", "这个文件没有上传到这里，请先上传。"),
