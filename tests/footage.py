@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -147,33 +147,21 @@ def make_video(
         options: of the video encoder, besides the ones used anyway.
     """
     times = [float(i / fps) for i in range(round(seconds * fps))] if times is None else times
-    flags = {"movflags": "faststart"} if index_first else {}
-    with av.open(str(path), "w", options=flags) as container:
+    images = (_as_stored(image, rotation, mirrored) for image in _images(times, size, faceless, numbered))
+    with av.open(str(path), "w", options={"movflags": "faststart"} if index_first else {}) as container:
         stream = container.add_stream(codec, rate=Fraction(fps))
         context = stream.codec_context
         context.width, context.height = size[::-1] if rotation in (90, 270) else size
         # AVI counts time in frames.
-        tick = 1 / Fraction(fps) if path.suffix == ".avi" else Fraction(1, _TICKS)
-        context.pix_fmt, context.time_base, context.gop_size = pix_fmt, tick, keyframe_interval
+        context.time_base = tick = 1 / Fraction(fps) if path.suffix == ".avi" else Fraction(1, _TICKS)
+        context.pix_fmt, context.gop_size, context.sample_aspect_ratio = pix_fmt, keyframe_interval, pixel_shape
         _tag_colours(context, full_range, matrix)
-        context.sample_aspect_ratio = pixel_shape
         context.options = {**({"crf": "18", "preset": "veryfast"} if codec == "libx264" else {}), **(options or {})}
         if rotation or mirrored:
             stream.set_display_rotation(rotation, hflip=mirrored)
         track = container.add_stream(sound_codec, rate=44100, layout="mono") if sound else None
-        if codec == "libsvtav1":
-            with ordinary_threads():
-                context.open()
-        for index, time in enumerate(times):
-            image = (faceless_frame if faceless[0] <= time < faceless[1] else face_frame)(time, size)
-            if numbered:
-                _draw_number(image, index)
-            stored = np.ascontiguousarray(np.rot90(image[:, ::-1] if mirrored else image, -rotation // 90))
-            frame = _to_yuv(stored, pix_fmt, full_range, matrix)
-            frame.pts, frame.time_base = round(Fraction(time) / tick), tick
-            frame.duration = round(1 / fps / tick)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+        frames = (_to_yuv(image, pix_fmt, full_range, matrix) for image in images)
+        _write_pictures(container, stream, _timed(frames, times, tick, 1 / fps))
         if track is not None:
             _write_sound(container, track, times[-1] + float(1 / fps), sound_delay)
     return path
@@ -272,6 +260,41 @@ def _cut(source: Path, target: Path) -> Path:
     """Copy only the first half of a file, as a broken-off download does."""
     data = source.read_bytes()
     return _write(target, data[: len(data) // 2])
+
+
+def _images(
+    times: Sequence[float], size: tuple[int, int], faceless: tuple[float, float], numbered: bool
+) -> Iterator[np.ndarray]:
+    """The pictures of `make_video` as they are displayed."""
+    for index, time in enumerate(times):
+        image = (faceless_frame if faceless[0] <= time < faceless[1] else face_frame)(time, size)
+        if numbered:
+            _draw_number(image, index)
+        yield image
+
+
+def _as_stored(image: np.ndarray, rotation: int, mirrored: bool) -> np.ndarray:
+    return np.ascontiguousarray(np.rot90(image[:, ::-1] if mirrored else image, -rotation // 90))
+
+
+def _timed(
+    frames: Iterable[av.VideoFrame], times: Sequence[float], tick: Fraction, duration: Fraction | float
+) -> Iterator[av.VideoFrame]:
+    for frame, time in zip(frames, times, strict=True):
+        frame.pts, frame.time_base = round(Fraction(time) / tick), tick
+        frame.duration = round(duration / tick)
+        yield frame
+
+
+def _write_pictures(
+    container: av.container.OutputContainer, stream: av.VideoStream, frames: Iterable[av.VideoFrame]
+) -> None:
+    if stream.codec_context.name == "libsvtav1":
+        with ordinary_threads():
+            stream.codec_context.open()
+    for frame in frames:
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
 
 
 def _draw_number(image: np.ndarray, number: int) -> None:
