@@ -128,6 +128,7 @@ def test_a_portrait_and_a_chinese_sentence_become_a_video_in_the_browser(
 
     browser.get(address)
     make = button("生成视频")
+    wait_for(lambda: browser.find_elements(By.CSS_SELECTOR, "#agree input"), "the consent")
     browser.execute_script("document.querySelector('#agree input').click()")
     wait_for(lambda: browser.find_elements(By.CSS_SELECTOR, "#portrait input[type=file]"), "the upload")
     browser.find_element(By.CSS_SELECTOR, "#portrait input[type=file]").send_keys(str(media / "two.png"))
