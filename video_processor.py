@@ -8,6 +8,7 @@ from utils.pictures import Patch
 from video.broadcast import CLOCK, LiveEncoder, Packet
 from video.encoders import CODECS
 from video.fragments import LiveMuxer
+from video.glimpses import glimpses
 from video.loops import LoopReader, loop_order, write_loop
 from video.painted import painted_frame, painted_info
 from video.playback import fitted_frames
@@ -46,6 +47,7 @@ __all__ = [
     "VideoWriter",
     "at_rate",
     "fitted_frames",
+    "glimpses",
     "loop_order",
     "moved",
     "painted_frame",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
@@ -151,17 +151,40 @@ class VideoReader:
 
         Decoding begins at the key frame before, so a part far into a long video is soon there.
         """
+        for frame in itertools.takewhile(lambda frame: frame.time < stop, self.since(start)):
+            if frame.time >= start or self._image is not None:
+                yield frame
+
+    def since(self, start: float) -> Iterator[Frame]:
+        """All frames from the key frame at or before `start` seconds on; a still image has one."""
         if self._image is not None or start <= 0:
-            yield from itertools.takewhile(lambda frame: frame.time < stop, self)
+            yield from self
             return
-        from_pts = self._origin + int(start / self.info.time_base)
-        for index, raw in enumerate(self.raw_frames(from_pts)):
+        for index, raw in enumerate(self.raw_frames(self.pts_at(start))):
             time = self.frame_time(raw, index)
             self._check_time(time)
-            if time >= stop:
-                return
-            if time >= start:
-                yield Frame(index, time, self.picture(raw), raw, index, self.frame_duration(raw))
+            yield Frame(index, time, self.picture(raw), raw, index, self.frame_duration(raw))
+
+    def key_times(self, times: Sequence[float]) -> list[float]:
+        """At which time, in seconds, `since` begins for each of these times; 0 where the file does not tell.
+
+        Nothing is decoded.
+        """
+        found = []
+        with open_media(self.path, self._limits) as container:
+            stream = video_stream(container)
+            for time in times:
+                packet = None
+                with contextlib.suppress(av.FFmpegError, OverflowError):
+                    container.seek(self.pts_at(time), stream=stream)
+                    packet = next(container.demux(stream), None)
+                told = packet is not None and packet.pts is not None
+                found.append(float((packet.pts - self._origin) * self.info.time_base) if told else 0.0)
+        return found
+
+    def pts_at(self, seconds: float) -> int:
+        """The time stamp at a time, ticks."""
+        return self._origin + int(seconds / self.info.time_base)
 
     def raw_frames(self, from_pts: int | None = None) -> Iterator[av.VideoFrame]:
         """Decode frames in the order of display, not converted.
