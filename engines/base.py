@@ -45,6 +45,7 @@ class Facts:
         overlap: frames that two windows share; they are cross-faded.
         fast_overlap: the same where speed counts more.
         meeting_frames: frames of a shot that it wants to see before it draws; 1 = it need not know the person.
+        meets_elsewhere: it also wants to see frames of the same person from other places in the video.
         fps: frame rate that it was trained at; None = any.
         matched: whether colour and sharpness of its pictures are to be fitted to the frame around them.
         steps: network passes where the user leaves that open.
@@ -62,6 +63,7 @@ class Facts:
     overlap: int
     fast_overlap: int
     meeting_frames: int = 1
+    meets_elsewhere: bool = False
     fps: float | None = None
     matched: bool = True
     steps: int = 1
@@ -148,7 +150,10 @@ class Engine(ABC):
 
     @abstractmethod
     def meet(self, frames: Sequence[MouthFrame]) -> Any:
-        """What is kept of a person, from 1 to `meeting_frames` frames of a shot; given to `painter`, never None."""
+        """What is kept of a person, from 1 to `meeting_frames` frames of a shot; given to `painter`, never None.
+
+        With `Facts.meets_elsewhere` frames from all over the video come after these, see `faces.elsewhere`.
+        """
 
     def pack(self, person: Any) -> dict[str, np.ndarray]:
         """What `meet` gave, as named arrays that can be kept in a file.

@@ -39,6 +39,7 @@ class MouthFrame:
         pose: float32 (3,), yaw, pitch and roll in degrees, smoothed.
         fade: 0..1, opacity of a new mouth in this frame.
         kept: what an engine keeps of this frame for itself, see `engines.base.Painter`.
+        scenery: see `FaceFrame`.
     """
 
     frame: Any
@@ -52,6 +53,7 @@ class MouthFrame:
     pose: np.ndarray | None = None
     fade: float = 1.0
     kept: Any = None
+    scenery: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ def mouth_windows(
         if run and (reason is not None or run[-1].result.shot != face.shot):
             yield from (_window(run, i, geometry) for i in range(done, len(run)))
             run, done = deque(), 0
-        result = MouthFrame(release(face.frame), face.frame.time, picture_of(face.frame).shape, face.shot, reason)
+        size = picture_of(face.frame).shape
+        result = MouthFrame(release(face.frame), face.frame.time, size, face.shot, reason, scenery=face.scenery)
         if reason is not None:
             yield result
             continue

@@ -142,7 +142,7 @@ def meet_person(frames: Sequence[MouthFrame], shape: MouthShape, faces: int, siz
     """What is known of the person in frames with a window.
 
     Args:
-        frames: of one shot, with windows as in `faces.window`.
+        frames: of one person, with windows as in `faces.window`.
         shape: finds the resting mouth.
         faces: how many pictures that show the person well.
         size: how many mouths are kept at most.

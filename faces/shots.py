@@ -72,11 +72,11 @@ def _with_hard_cuts(frames: Iterable[Picture], threshold: float, flash_frames: i
     last: np.ndarray | None = None
     while _fill(ahead, source, 1):
         frame, small = ahead[0]
-        unlike = last is not None and _difference(last, small) > threshold
+        unlike = last is not None and difference(last, small) > threshold
         cut = False
         if unlike:
             _fill(ahead, source, 1 + flash_frames)
-            cut = all(_difference(last, other) > threshold for _, other in ahead)
+            cut = all(difference(last, other) > threshold for _, other in ahead)
         yield Seen(frame, small.ravel().astype(np.float32), cut)
         if cut or not unlike:
             last = small
@@ -93,8 +93,8 @@ def _thumbnail(image: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(cv2.resize(image, _GREY_SIZE, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
 
 
-def _difference(a: np.ndarray, b: np.ndarray) -> float:
-    """0 for equal pictures, towards 1 for unrelated ones: the mean of the two measures."""
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Of two small grey pictures: 0 for equal ones, towards 1 for unrelated ones, the mean of the two measures."""
     absolute = min(1.0, float(cv2.absdiff(a, b).mean()) / 64.0)
     if a.std() < 2.0 or b.std() < 2.0:  # a plain picture has no structure to compare
         return absolute
@@ -105,13 +105,14 @@ def _difference(a: np.ndarray, b: np.ndarray) -> float:
 @dataclass(frozen=True)
 class Look:
     """A frame, its picture, whether it begins a scene, the faces in it, None where the detector did not look, and
-    whether it shows two scenes at once, where nobody looks for faces."""
+    whether it shows two scenes at once, where nobody looks for faces; and its `scenery`, see `FaceFrame`."""
 
     frame: Picture
     picture: pictures.Picture
     cut: bool
     detections: list[Detection] | None
     mixed: bool = False
+    scenery: np.ndarray | None = None
 
 
 def looks(
@@ -130,7 +131,7 @@ def looks(
         since = 0 if seen.cut else since
         picture = picture_of(seen.frame)
         found = faces_in(detector, picture) if since % every == 0 and not seen.mixed else None
-        yield Look(seen.frame, picture, seen.cut, found, seen.mixed)
+        yield Look(seen.frame, picture, seen.cut, found, seen.mixed, seen.small)
         since += 1
 
 

@@ -53,6 +53,7 @@ class FaceFrame:
         points: mesh float32 (468, 3) px, None where the face is not seen.
         presence: 0..1, the mesh network's certainty that there is a face.
         mixed: it shows two scenes at once, so nobody is looked for.
+        scenery: float32 (N,), the small grey picture in which cuts are looked for; None: nobody made one.
     """
 
     frame: Picture
@@ -60,6 +61,7 @@ class FaceFrame:
     points: np.ndarray | None
     presence: float = 1.0
     mixed: bool = False
+    scenery: np.ndarray | None = None
 
 
 class FaceTracker:
@@ -113,7 +115,7 @@ class FaceTracker:
                 self._choose(ahead)
             item = ahead.popleft()
             points = None if self._box is None else self._track(item)
-            yield FaceFrame(item.frame, self._shot, points, self._presence)
+            yield FaceFrame(item.frame, self._shot, points, self._presence, scenery=item.scenery)
 
     def _read(self, frames: Iterable[Picture]) -> Iterator[Look]:
         chosen = self._settings

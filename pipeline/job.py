@@ -18,6 +18,7 @@ import numpy as np
 
 from audio_processor import load_audio_noted
 from engines.base import Engine, ShownMouth
+from faces.elsewhere import Elsewhere
 from faces.mouth_windows import MouthFrame, with_fades
 from faces.person import with_person
 from faces.usable import AFTER_SPEECH, COVERED, NO_FACE, in_words
@@ -25,6 +26,7 @@ from language_processor import Utterance
 from models.phonemes import Phoneme
 from pipeline.adaptation import AdaptationReport
 from pipeline.drawing import DrawingSettings, Drawn, draw_mouths, render_mouths
+from pipeline.glimpses import look_elsewhere
 from pipeline.layer import LayerWriter
 from pipeline.old_sound import OldSound
 from pipeline.options import Options, media_limits
@@ -150,6 +152,7 @@ class Job:
         self._backdrop = options.backdrop()
         self._show_mouths = mouths
         self._info: VideoInfo
+        self._elsewhere: Elsewhere
         self._speech: Any
         self._speech_end = 0.0  # seconds
         self._filled: Filled | None = None
@@ -162,8 +165,10 @@ class Job:
         Raises:
             CoverDoubted: nearly all mouths count as covered; nothing is written.
         """
-        self._info = self._paced(probe_video(video, self._limits, self._seeing.size))
+        info = probe_video(video, self._limits, self._seeing.size)
+        self._info = self._paced(info)
         self._speech, self._speech_end = in_background(lambda: self._hear(said), lambda: progress(0, None))
+        self._elsewhere = in_background(lambda: self._look_elsewhere(info), lambda: progress(0, None))
         counts: Counter[str | None] = Counter()  # frames by reason; None: new mouth
         total = self._expected_frames()
 
@@ -320,9 +325,21 @@ class Job:
 
     def _faces(self, frames: Iterator[Frame]) -> Iterator[tuple[MouthFrame, Any]]:
         mouths = with_fades(self._mouths(frames), self._config.faces.fade_frames)
+        yield from with_person(mouths, self._meet, self._held())
+
+    def _held(self) -> int:
+        """Frames from which a person is got to know."""
         # Frames that have their window have been released: only what was decoded is still there.
-        held = self._frames_within(_HELD_BYTES, self._engine.facts.meeting_frames, rgb_bytes=0)
-        yield from with_person(mouths, self._engine.meet, held)
+        return self._frames_within(_HELD_BYTES, self._engine.facts.meeting_frames, rgb_bytes=0)
+
+    def _look_elsewhere(self, info: VideoInfo) -> Elsewhere:
+        """Frames from all over the video, where the engine wants them."""
+        if not self._engine.facts.meets_elsewhere:
+            return Elsewhere((), self._config.faces.cut_threshold)
+        return look_elsewhere(info, self._seeing, self._config, self._limits, self._held())
+
+    def _meet(self, frames: Sequence[MouthFrame]) -> Any:
+        return self._engine.meet([*frames, *self._elsewhere.like(frames)])
 
     def _mouths(self, frames: Iterator[Frame]) -> Iterator[MouthFrame]:
         """Mouth windows while there is speech, and with "still" to the end; else the others are not even looked at."""

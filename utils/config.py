@@ -123,6 +123,7 @@ class InferenceConfig(Section):
     overlap: int = Field(ge=0)
     fast_overlap: int = Field(ge=0)
     bank: PositiveInt
+    glimpses: NonNegativeInt
     real_mouth_px: tuple[NonNegativeFloat, PositiveFloat]
     seed: int
     queue_windows: PositiveInt

@@ -99,6 +99,7 @@ def lite_facts(chosen: InferenceConfig) -> Facts:
         overlap=chosen.overlap,
         fast_overlap=chosen.fast_overlap,
         meeting_frames=_MEETING_FRAMES,
+        meets_elsewhere=True,
         steps=chosen.steps,
         guidance=chosen.guidance,
     )
