@@ -152,7 +152,8 @@ class Engine(ABC):
     def meet(self, frames: Sequence[MouthFrame]) -> Any:
         """What is kept of a person, from 1 to `meeting_frames` frames of a shot; given to `painter`, never None.
 
-        With `Facts.meets_elsewhere` frames from all over the video come after these, see `faces.elsewhere`.
+        With `Facts.meets_elsewhere` it may also be given `elsewhere`: frames from all over the video, see
+        `faces.elsewhere`.
         """
 
     def pack(self, person: Any) -> dict[str, np.ndarray]:

@@ -23,6 +23,7 @@ from faces.shots import difference
 _SAME_SCENERY = 0.7  # of the difference that makes a cut
 _SAME_SKIN = 4.0  # CIE Lab
 _ALIKE = 0.6  # correlation of the greys
+_SAME_POSE_DEG = 8.0  # yaw and pitch: beyond, a mesh reads closed lips as parted and parted ones as closed
 _FACE = (slice(0, 56), slice(16, 144))  # rows, columns of the mouth window: nose and cheeks
 _BLUR_PX = 2.0
 _COMPARED = 8  # frames of a shot
@@ -37,12 +38,14 @@ class _View:
         box: (4,), of the mouth window in the frame, px.
         skin: (3,), median colour of nose and cheeks, CIE Lab.
         face: float32 (h, w), their greys with mean 0 and spread 1.
+        pose: (2,), yaw and pitch, degrees.
     """
 
     scenery: np.ndarray
     box: np.ndarray
     skin: np.ndarray
     face: np.ndarray
+    pose: np.ndarray
 
     @classmethod
     def of(cls, frame: MouthFrame) -> _View:
@@ -54,12 +57,13 @@ class _View:
         grey = cv2.GaussianBlur(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), _BLUR_PX)
         grey = (grey - grey.mean()) / max(float(grey.std()), 1e-3)
         box = np.concatenate([seen.min(0), seen.max(0)])
-        return cls(frame.scenery, box, np.median(lab.reshape(-1, 3), axis=0), grey)
+        return cls(frame.scenery, box, np.median(lab.reshape(-1, 3), axis=0), grey, frame.pose[:2])
 
     def is_like(self, other: _View, cut_threshold: float) -> bool:
         """Whether both may well show one person in one scene."""
         return bool(
             iou(self.box, other.box) >= CONTINUES
+            and np.abs(self.pose - other.pose).max() <= _SAME_POSE_DEG
             and np.linalg.norm(self.skin - other.skin) <= _SAME_SKIN
             and (self.face * other.face).mean() >= _ALIKE
             and difference(self.scenery, other.scenery) <= _SAME_SCENERY * cut_threshold

@@ -24,6 +24,7 @@ _USUAL_OPENING_PX, _USUAL_WIDTH_PX = 3.3, 2.5
 _OWN_SHARE = 0.6
 _LEAST_LIVELY, _MOST_LIVELY = 0.6, 1.5
 _SPEAKS_PX = 1.0  # of people who speak the opening varies by more than this
+_CLOSER_PX = 1.5  # by which lips elsewhere must be closer to be the resting ones; meshes of closed lips differ by less
 _MOUTH = (slice(48, 152), slice(16, 144))  # rows, columns of the window in which sharpness counts
 
 
@@ -138,27 +139,48 @@ def _introduce(held: list[MouthFrame], meet: Meet[Known]) -> tuple[Known | None,
     return person, [(frame, None if frame.reason else person) for frame in held]
 
 
-def meet_person(frames: Sequence[MouthFrame], shape: MouthShape, faces: int, size: int) -> Person:
+def meet_person(
+    frames: Sequence[MouthFrame], shape: MouthShape, faces: int, size: int, elsewhere: Sequence[MouthFrame] = ()
+) -> Person:
     """What is known of the person in frames with a window.
 
     Args:
-        frames: of one person, with windows as in `faces.window`.
+        frames: of one shot, with windows as in `faces.window`.
         shape: finds the resting mouth.
         faces: how many pictures that show the person well.
         size: how many mouths are kept at most.
+        elsewhere: frames of the same person from other places, see `faces.elsewhere`.
     """
-    seen, pose = (np.stack([getattr(frame, name) for frame in frames]) for name in ("points", "pose"))
-    neutral = shape.neutral(seen, pose)
-    if not is_speaking(seen):
-        neutral = shape.rested(neutral)
+    neutral = _resting(frames, shape)
+    if elsewhere:
+        frames = [*frames, *elsewhere]
+        other = _resting(frames, shape)
+        # What is near fits best; what is elsewhere counts where the lips are not closed here.
+        neutral = other if _gap(neutral) - _gap(other) > _CLOSER_PX else neutral
+    seen, pose = _seen(frames)
     chosen = mouths_of(pick_references(frames, faces), neutral, shape)
     bank = MouthBank.of(mouths_of(frames, neutral, shape), size)
     return Person(neutral, bank, tuple(chosen), Liveliness.of(seen[:, SHAPE_POINTS] - shape.base(neutral, pose)))
 
 
+def _seen(frames: Sequence[MouthFrame]) -> tuple[np.ndarray, np.ndarray]:
+    """The meshes and poses of frames."""
+    return tuple(np.stack([getattr(frame, name) for frame in frames]) for name in ("points", "pose"))
+
+
+def _resting(frames: Sequence[MouthFrame], shape: MouthShape) -> Neutral:
+    seen, pose = _seen(frames)
+    neutral = shape.neutral(seen, pose)
+    return neutral if is_speaking(seen) else shape.rested(neutral)
+
+
+def _gap(neutral: Neutral) -> float:
+    return float(mouth_opening(neutral.mouth[None])[0])
+
+
 def mouths_of(frames: Sequence[MouthFrame], neutral: Neutral, shape: MouthShape) -> list[Mouth]:
     """The mouths of frames of a person, as a bank keeps them."""
-    seen, pose = (np.stack([getattr(frame, name) for frame in frames]) for name in ("points", "pose"))
+    seen, pose = _seen(frames)
     points, base = seen[:, SHAPE_POINTS], shape.base(neutral, pose)
     windows = [frame.window for frame in frames]
     known = (windows, points, points - base, shape.encode_lips(points, base), pose)

@@ -339,7 +339,8 @@ class Job:
         return look_elsewhere(info, self._seeing, self._config, self._limits, self._held())
 
     def _meet(self, frames: Sequence[MouthFrame]) -> Any:
-        return self._engine.meet([*frames, *self._elsewhere.like(frames)])
+        elsewhere = self._elsewhere.like(frames)
+        return self._engine.meet(frames, elsewhere) if elsewhere else self._engine.meet(frames)
 
     def _mouths(self, frames: Iterator[Frame]) -> Iterator[MouthFrame]:
         """Mouth windows while there is speech, and with "still" to the end; else the others are not even looked at."""

@@ -142,9 +142,9 @@ class Lite(Engine):
         """See `Engine.hear_live`."""
         return self.model.hear_live(chunks, round(ahead_s * STEPS_PER_SECOND))
 
-    def meet(self, frames: Sequence[MouthFrame]) -> Person:
+    def meet(self, frames: Sequence[MouthFrame], elsewhere: Sequence[MouthFrame] = ()) -> Person:
         """See `Engine.meet`."""
-        return meet_person(frames, self.model.mouth_shape, _FACES, self._manner.bank)
+        return meet_person(frames, self.model.mouth_shape, _FACES, self._manner.bank, elsewhere)
 
     def pack(self, person: Person) -> dict[str, np.ndarray]:
         """See `Engine.pack`."""
