@@ -20,6 +20,7 @@ from utils.config import Config
 from utils.helpers import InputError
 from video_processor import Frame, MediaLimits, VideoInfo, VideoReader, glimpses
 
+_SHARE = 0.15  # of what comes after the first frames is looked at at most: a short video is soon seen as a whole
 _RUN = 5  # frames on end: the smoothing of meshes looks at neighbours
 _SKIPPED, _SKIPPED_PX = 400, 80 * 1280 * 720  # frames that may be decoded on the way to these, and px of them in all
 
@@ -55,7 +56,8 @@ def _starts(info: VideoInfo, met: int, most: int) -> list[float]:
     """Where runs begin, in seconds, spread evenly over what comes after the first frames."""
     fps = float(info.fps)
     left = 0 if info.duration is None else int(info.duration * fps) - met
-    return np.linspace(met / fps, met / fps + left / fps, max(0, min(most, left) // _RUN), endpoint=False).tolist()
+    runs = max(0, min(most, int(_SHARE * left)) // _RUN)
+    return np.linspace(met / fps, met / fps + left / fps, runs, endpoint=False).tolist()
 
 
 def _forget(frame: Any) -> None:
