@@ -127,10 +127,10 @@ def mouth_jobs(args: argparse.Namespace) -> list[MouthJob]:
         pairs = pair_with_truth(args.results, args.ground_truth)[: args.clips]
         return [MouthJob(clip, result=result) for result, clip in pairs]
     clips = choose_clips([clip for folder in args.mouth for clip in find_clips(folder)], args.clips)
-    several = len({clip.person for clip in clips}) > 1
-    speech = pair_with_speech(clips, args.seed) if several else {}
     if args.in_step is not None:
         clips = in_step(clips, args.in_step, args.output / "in_step")
+    several = len({clip.person for clip in clips}) > 1
+    speech = pair_with_speech(clips, args.seed) if several else {}
     return [MouthJob(clip, speech.get(clip.video.name)) for clip in clips]
 
 

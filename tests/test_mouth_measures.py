@@ -16,7 +16,7 @@ for package in (*PACKAGES, "matplotlib"):
     if package != "face_recognition_models":  # cannot be imported beside current setuptools; its files are used
         pytest.importorskip(package)
 from audio_processor import SAMPLE_RATE, load_audio  # noqa: E402
-from evaluate import main  # noqa: E402
+from evaluate import main, mouth_jobs, parse_arguments  # noqa: E402
 from evaluation.mouth import closures, correlation, looks, movement, rest, teeth_share  # noqa: E402
 from evaluation.mouth_reading import Mouth, read_mouth  # noqa: E402
 from evaluation.reading import Place, find_place  # noqa: E402
@@ -189,6 +189,18 @@ def test_the_command_measures_and_shows_mouths(tmp_path: Path, tiny_weights: Pat
     shifted, plain = sorted(sounds, key=len)
     moved = SAMPLE_RATE * 2 // 25
     np.testing.assert_allclose(shifted[: len(plain) - moved], plain[moved : moved + len(shifted)], atol=1e-4)
+
+
+def test_a_sound_in_step_is_the_same_for_whoever_gets_it(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    for name in ("a", "b"):
+        make_video(tmp_path / "clips" / f"{name}.mp4", 2.2)
+        (tmp_path / "processed" / name).mkdir(parents=True)
+        (tmp_path / "processed" / name / "meta.json").write_text('{"sync_offset": -3}')
+    given = ["--mouth", str(tmp_path / "clips"), "--in_step", str(tmp_path / "processed"), "--output", str(tmp_path)]
+    jobs = mouth_jobs(parse_arguments(given))
+    assert [job.speech.audio for job in jobs] == [job.clip.audio for job in reversed(jobs)]
+    assert all(job.clip.audio.parent == tmp_path / "in_step" for job in jobs)
 
 
 @pytest.mark.parametrize(
