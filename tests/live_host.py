@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from pipeline import LipSyncPipeline, Options
 from pipeline.host import Host
@@ -24,9 +25,10 @@ PATIENCE_S = 60.0
 def make_small_host(folder: Path, weights: Path, moves: bool = True) -> tuple[LipSyncPipeline, Host]:
     """A host in `folder`/hosts that moves or stands still, by networks of the debug size, and its configuration."""
     config = tiny_config(folder, weights)
-    text = config.read_text(encoding="utf-8").replace("dir: hosts", f"dir: {folder / 'hosts'}")
-    text = text.replace("portrait_s: 16", "portrait_s: 2").replace("  most: 0 ", "  most: 8 ")  # however slow it is
-    config.write_text(text, encoding="utf-8")
+    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+    settings["hosts"] |= {"dir": str(folder / "hosts"), "portrait_s": 2}
+    settings["sessions"]["most"] = 8  # however slow this machine is
+    config.write_text(yaml.safe_dump(settings), encoding="utf-8")
     lip_sync = LipSyncPipeline.load(load_config(config), torch.device("cpu"))
     picture = footage.make_portrait(folder / "portrait.png")
     return lip_sync, lip_sync.make_host(HostWish(picture, "anna", moves), Options())[0]

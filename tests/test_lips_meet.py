@@ -26,7 +26,7 @@ def said(lite_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     """A sound, and what is said in it when."""
     sound = tmp_path_factory.mktemp("said") / "said.wav"
     language = LanguageProcessor(lite_weights.parent, lite_weights / "phonemes")
-    return sound, tuple(language.speak_to_file(SpokenText(TEXT, "en"), sound).phonemes)
+    return sound, tuple(language.speak_to_file(SpokenText(TEXT, "en", "espeak-female"), sound).phonemes)
 
 
 def test_what_is_heard_is_what_is_said(lite_weights: Path, said: tuple[Path, tuple[Phoneme, ...]]) -> None:
@@ -51,7 +51,7 @@ def test_lips_meet_in_the_picture(
     opening = (opening - opening.min()) / (np.percentile(opening, 95) - opening.min())
     least = [_near(opening, sound, seen.first).min() for sound in said[1] if sound.id in BILABIALS]
     most = [_near(opening, sound, seen.first).max() for sound in said[1] if sound.id in VOWELS]
-    assert (np.mean(np.array(least) < 0.25) > 0.8) == (closing > 0)
+    assert (np.mean(np.array(least) < 0.35) > 0.85) == (closing > 0)
     assert np.mean(np.array(most) > 0.35) > 0.7  # and vowels stay open
 
 
