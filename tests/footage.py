@@ -100,27 +100,13 @@ def make_portrait(path: Path, size: tuple[int, int] = (320, 320), orientation: i
 
 
 def make_video(
-    path: Path,
-    seconds: float = 1.0,
-    fps: Fraction | int = 25,
-    size: tuple[int, int] = (320, 320),
-    sound: bool = True,
-    faceless: tuple[float, float] = (0.0, 0.0),
-    rotation: int = 0,
-    mirrored: bool = False,
-    times: Sequence[float] | None = None,
-    numbered: bool = False,
-    codec: str = "libx264",
-    pix_fmt: str = "yuv420p",
-    full_range: bool = False,
-    matrix: int = 1,
-    keyframe_interval: int = 12,
-    sound_codec: str = "aac",
-    sound_delay: float = 0.0,
-    index_first: bool = False,
-    pixel_shape: Fraction | int = 1,
+    path: Path, seconds: float = 1.0, fps: Fraction | int = 25, size: tuple[int, int] = (320, 320), sound: bool = True,
+    faceless: tuple[float, float] = (0.0, 0.0), rotation: int = 0, mirrored: bool = False,
+    times: Sequence[float] | None = None, numbered: bool = False, codec: str = "libx264", pix_fmt: str = "yuv420p",
+    full_range: bool = False, matrix: int = 1, keyframe_interval: int = 12, sound_codec: str = "aac",
+    sound_delay: float = 0.0, index_first: bool = False, pixel_shape: Fraction | int = 1,
     options: dict[str, str] | None = None,
-) -> Path:
+) -> Path:  # fmt: skip
     """Write a small video of the head.
 
     Args:
@@ -149,14 +135,12 @@ def make_video(
     times = [float(i / fps) for i in range(round(seconds * fps))] if times is None else times
     images = (_as_stored(image, rotation, mirrored) for image in _images(times, size, faceless, numbered))
     with av.open(str(path), "w", options={"movflags": "faststart"} if index_first else {}) as container:
-        stream = container.add_stream(codec, rate=Fraction(fps))
+        stream = _picture_stream(container, codec, fps, size[::-1] if rotation in (90, 270) else size, options or {})
         context = stream.codec_context
-        context.width, context.height = size[::-1] if rotation in (90, 270) else size
         # AVI counts time in frames.
         context.time_base = tick = 1 / Fraction(fps) if path.suffix == ".avi" else Fraction(1, _TICKS)
         context.pix_fmt, context.gop_size, context.sample_aspect_ratio = pix_fmt, keyframe_interval, pixel_shape
         _tag_colours(context, full_range, matrix)
-        context.options = {**({"crf": "18", "preset": "veryfast"} if codec == "libx264" else {}), **(options or {})}
         if rotation or mirrored:
             stream.set_display_rotation(rotation, hflip=mirrored)
         track = container.add_stream(sound_codec, rate=44100, layout="mono") if sound else None
@@ -165,6 +149,20 @@ def make_video(
         if track is not None:
             _write_sound(container, track, times[-1] + float(1 / fps), sound_delay)
     return path
+
+
+def _picture_stream(
+    container: av.container.OutputContainer,
+    codec: str,
+    fps: Fraction | int,
+    size: tuple[int, int],
+    options: dict[str, str],
+) -> av.VideoStream:
+    """A stream for pictures of a stored size; small and soon written where nothing else is wanted."""
+    stream = container.add_stream(codec, rate=Fraction(fps))
+    stream.codec_context.width, stream.codec_context.height = size
+    stream.codec_context.options = ({"crf": "18", "preset": "veryfast"} if codec == "libx264" else {}) | options
+    return stream
 
 
 def make_deep(
