@@ -15,7 +15,7 @@ import numpy as np
 from faces.alignment import LIPS_INNER, LIPS_OUTER
 from faces.bank import Mouth
 from faces.inside import is_opened_further, opened_no_further, painted_inside, smooth_step
-from faces.mouth_shape import NUM_POINTS
+from faces.mouth_shape import JAW_PART, NUM_POINTS
 from faces.window import WINDOW_SIZE
 
 _GRID = 40  # places per side at which the displacement is computed; it is smooth in between
@@ -43,8 +43,17 @@ _SWOLLEN_PX = 8.0  # lips reach so far beyond their mesh at most
 _MOVED_PX = (1.0, 3.0)  # movement of the lips at which old lips begin to be cleared away, and are so fully
 _CLEARED_PX = (1.0, 4.0)  # beyond the old lips' outline, and softness
 _CLEAR_REDUCE, _CLEAR_SIGMA = 4, 16.0  # skin grows into the cleared place on a picture this much smaller; px
-_RING_PX = (2, 12)  # skin that both pictures show, distance to the lips' outline
+# Skin that both pictures show, distance to the lips' outline: from, up to, and up to where chin and cheeks come along.
+_RING_PX, _WIDE_RING_PX = (2, 12), 30
 _PART_MARGIN_PX = 20  # of the picture around the lips that is looked at
+# Chin and cheeks of the frame still show what the old mouth said, so where a face looks ahead they come along with the
+# lips: beyond the outline, and softness; and the margin that this needs.
+_CHIN_PX, _CHIN_MARGIN_PX = (30.0, 16.0), 40
+_JAW_INSET_PX, _JAW_SOFT_PX = 2.0, 8.0  # so far within the jaw line that ends
+_AHEAD = (0.35, 0.65)  # narrower part of the face beside the lips, in parts of the wider: turned away, looks ahead
+_OTHER_LEVELS = (16.0, 40.0)  # levels by which two pictures of the same skin may differ, and by which it is something else
+_OTHER_REDUCE, _OTHER_SIGMA = 4, 4.0  # they are compared on pictures this much smaller; px of the window
+_JAW_SEEN = 1.5  # how far the jaw moves where the mesh sees it move by one
 _LIGHT_REDUCE = 4  # light is compared on pictures this much smaller
 _LIGHT_SIGMA = 16.0  # px of the window; light that changes faster is taken for surface
 _DARK = 4.0  # levels added before ratios are taken: black has no ratio
@@ -163,7 +172,7 @@ def without_lips(window: np.ndarray, points: np.ndarray, amount: float) -> np.nd
     return np.clip(window + mask * (filled - window) + 0.5, 0, 255).astype(np.uint8)
 
 
-def relit(picture: np.ndarray, skin: np.ndarray, beyond: np.ndarray) -> np.ndarray:
+def relit(picture: np.ndarray, skin: np.ndarray, beyond: np.ndarray, ring_px: float = _RING_PX[1]) -> np.ndarray:
     """Bring a mouth to the light of a frame: a gain by channel, slowly changing over the picture.
 
     It is measured on the skin around the lips, which both show.
@@ -172,13 +181,14 @@ def relit(picture: np.ndarray, skin: np.ndarray, beyond: np.ndarray) -> np.ndarr
         picture: uint8 (H, W, 3), a window or the part of it around the mouth.
         skin: uint8 (H, W, 3), the frame with its lips at the same place.
         beyond: float32 (H, W), see `beyond_lips`.
+        ring_px: how far from the lips skin is looked at.
 
     Returns:
         float32 (H, W, 3), 0..255 but for overshoot.
     """
     size = picture.shape[:2]
     small = (size[1] // _LIGHT_REDUCE, size[0] // _LIGHT_REDUCE)
-    ring = ((beyond > _RING_PX[0]) & (beyond <= _RING_PX[1])).astype(np.float32)
+    ring = ((beyond > _RING_PX[0]) & (beyond <= ring_px)).astype(np.float32)
     weight, here, there = (
         cv2.resize(x, small, interpolation=cv2.INTER_AREA).astype(np.float32) for x in (ring, picture, skin)
     )
@@ -218,32 +228,82 @@ def draft(
     """
     moved = float(np.sqrt(np.square(own[_OUTER] - wanted[_OUTER]).sum(1).mean()))
     amount = float(smooth_step(np.float32((moved - _MOVED_PX[0]) / (_MOVED_PX[1] - _MOVED_PX[0]))))
-    made = bend(without_lips(window, own, amount), own[_AROUND], wanted[_AROUND], _CALM)
-    part, corner = _around_lips(wanted)
+    made = bend(without_lips(window, own, amount), _jaw_seen(own, wanted)[_AROUND], wanted[_AROUND], _CALM)
+    ahead = _looks_ahead(wanted)
+    part, corner = _around_lips(wanted, _CHIN_MARGIN_PX if ahead else _PART_MARGIN_PX)
     skin, there = made[part], wanted - corner
-    grown, soft, drop = _LAID_PX
-    size = skin.shape[:2]
-    beyond = beyond_lips(there, size=size)
+    beyond, ring_px = beyond_lips(there, size=skin.shape[:2]), _WIDE_RING_PX if ahead else _RING_PX[1]
     lips = np.zeros(skin.shape, np.float32)
     for mouth, weight in mouths:
-        lips += weight * relit(_bent_mouth(mouth, wanted, closed, part, there), skin, beyond)
-    mask = grown_mask(beyond_lips(there, drop, size), grown, soft)[..., None]
+        lips += weight * relit(_bent_mouth(mouth, wanted, closed, part, there), skin, beyond, ring_px)
+    mask = _laid(there, lips, skin, ahead)[..., None]
     made[part] = np.clip(skin + mask * (lips - skin) + 0.5, 0, 255)
     return made
 
 
+def _laid(there: np.ndarray, lips: np.ndarray, skin: np.ndarray, ahead: float) -> np.ndarray:
+    """Opacity float32 (H, W) in [0, 1] of the picture of the lips over the skin of the frame.
+
+    Args:
+        there: lips and jaw (P, 2), px of the part.
+        lips, skin: the two pictures (H, W, 3), 0..255.
+        ahead: see `_looks_ahead`.
+    """
+    grown, soft, drop = _LAID_PX
+    beyond = beyond_lips(there, drop, skin.shape[:2])
+    near = grown_mask(beyond, grown, soft)
+    if not ahead:
+        return near
+    chin = grown_mask(beyond, *_CHIN_PX) * smooth_step((_within_jaw(there, near.shape) - _JAW_INSET_PX) / _JAW_SOFT_PX)
+    return np.maximum(near, ahead * chin * _same_skin(lips, skin))
+
+
+def _same_skin(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Where two pictures (H, W, 3) show the same surface, float32 (H, W) in [0, 1]: not a hand in one of them."""
+    size = one.shape[1] // _OTHER_REDUCE, one.shape[0] // _OTHER_REDUCE
+    here, there = (cv2.resize(x, size, interpolation=cv2.INTER_AREA).astype(np.float32) for x in (one, other))
+    odd = cv2.GaussianBlur(np.abs(here - there).max(-1), (0, 0), _OTHER_SIGMA / _OTHER_REDUCE)
+    low, high = _OTHER_LEVELS
+    return cv2.resize(smooth_step((high - odd) / (high - low)), one.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def _within_jaw(points: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """How far each place is within the line of the jaw (P, 2), float32 (H, W) px; 0 beyond it."""
+    jaw = points[JAW_PART]
+    face = np.concatenate([jaw, [[jaw[-1, 0], -1.0], [jaw[0, 0], -1.0]]])
+    fixed = np.round(np.clip(face, -WINDOW_SIZE, 2 * WINDOW_SIZE) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
+    canvas = cv2.fillPoly(np.zeros(size, np.uint8), [fixed], 255, shift=_SUBPIXEL_BITS)
+    return cv2.distanceTransform(canvas, cv2.DIST_L2, 5)
+
+
+def _looks_ahead(points: np.ndarray) -> float:
+    """Whether a face with lips and jaw (P, 2) looks ahead, 0..1: beside its lips there is as much left as right."""
+    middle, jaw = points[_OUTER, 0].mean(), points[JAW_PART, 0]
+    left, right = middle - jaw.min(), jaw.max() - middle
+    low, high = _AHEAD
+    return float(np.clip((min(left, right) / max(left, right, 1.0) - low) / (high - low), 0, 1))
+
+
+def _jaw_seen(points: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Lips and jaw (P, 2) with the jaw as much further from the wanted one as the mesh saw too little of it, px."""
+    seen = points.copy()
+    seen[JAW_PART] = wanted[JAW_PART] + _JAW_SEEN * (points[JAW_PART] - wanted[JAW_PART])
+    return seen
+
+
 def _bent_mouth(mouth: Mouth, wanted: np.ndarray, closed: float, part: Part, there: np.ndarray) -> np.ndarray:
     """A part of a picture of a mouth (H, W, 3), bent to the wanted points, which lie `there` (P, 2) in the part."""
-    bent, teeth = bend(mouth.picture, mouth.points, wanted, part=part), None
+    seen = _jaw_seen(mouth.points, wanted)
+    bent, teeth = bend(mouth.picture, seen, wanted, part=part), None
     if is_opened_further(mouth.points, wanted, closed):
         teeth = bend(mouth.picture, mouth.points, opened_no_further(mouth.points, wanted), part=part)
     return painted_inside(bent, mouth.points, there, closed, teeth)
 
 
-def _around_lips(points: np.ndarray) -> tuple[Part, np.ndarray]:
-    """The part of the window with the lips and the skin that their light is measured on, and its corner (2,) x, y."""
-    low = np.floor((points[_OUTER].min(0) - _PART_MARGIN_PX) / _CELL).astype(int) * _CELL
-    high = np.ceil((points[_OUTER].max(0) + _PART_MARGIN_PX) / _CELL).astype(int) * _CELL
+def _around_lips(points: np.ndarray, margin: float) -> tuple[Part, np.ndarray]:
+    """The part of the window with the lips and the skin around them, and its corner (2,) x, y."""
+    low = np.floor((points[_OUTER].min(0) - margin) / _CELL).astype(int) * _CELL
+    high = np.ceil((points[_OUTER].max(0) + margin) / _CELL).astype(int) * _CELL
     low = np.clip(low, 0, WINDOW_SIZE - _CELL)
     high = np.clip(high, low + _CELL, WINDOW_SIZE)
     return (slice(low[1], high[1]), slice(low[0], high[0])), low
