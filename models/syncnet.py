@@ -1,4 +1,4 @@
-"""SyncNetV2: do these 16 frames of a mouth and this 0.64 s of sound belong together?"""
+"""SyncNetV2: do these 16 frames of a mouth, or of its shape, and this 0.64 s of sound belong together?"""
 
 from __future__ import annotations
 
@@ -43,6 +43,9 @@ class SyncNetV2(ModelMixin, ConfigMixin):
         audio_width: channels of the sound tower.
         embedding: numbers in an embedding.
         dropout: fraction of activations dropped before the embedding.
+        visual_input: "pixels" (mouth windows) or "shapes" (their coefficients, for networks that draw nothing else);
+            of shapes the tower's stages each halve the frames.
+        shape_coefficients: numbers of a mouth shape.
     """
 
     @register_to_config
@@ -53,9 +56,14 @@ class SyncNetV2(ModelMixin, ConfigMixin):
         audio_width: int = 192,
         embedding: int = 256,
         dropout: float = 0.1,
+        visual_input: Literal["pixels", "shapes"] = "pixels",
+        shape_coefficients: int = 10,
     ) -> None:
         super().__init__()
-        self.visual_tower = MouthTower(tuple(visual_widths), embedding, dropout)
+        if visual_input == "shapes":
+            self.visual_tower = ShapeTower(shape_coefficients, tuple(visual_widths), embedding, dropout)
+        else:
+            self.visual_tower = MouthTower(tuple(visual_widths), embedding, dropout)
         tower = SpeechTower if audio_input == "speech" else MelTower
         self.audio_tower = tower(audio_width, embedding, dropout)
 
@@ -72,6 +80,12 @@ class SyncNetV2(ModelMixin, ConfigMixin):
         windows = to_grey(frames).unfold(0, WINDOW, 1).permute(0, 3, 1, 2)
         parts = [self.visual_tower(standardise(part)) for part in windows.split(batch)]
         return F.normalize(torch.cat(parts).float(), dim=-1)
+
+    def embed_shapes(self, shapes: torch.Tensor) -> torch.Tensor:
+        """Every window of mouth shapes (..., T, K), T >= 16 -> unit embeddings (..., T - 15, D)."""
+        windows = shapes.unfold(-2, WINDOW, 1).transpose(-1, -2)
+        found = self.visual_tower(windows.flatten(0, -3))
+        return F.normalize(found.float(), dim=-1).view(*windows.shape[:-2], -1)
 
     def embed_audio(self, features: torch.Tensor, batch: int = 256) -> torch.Tensor:
         """Every window of a clip's sound, one per frame at 25 fps.
@@ -116,14 +130,26 @@ class MouthTower(nn.Module):
         pairs = zip(widths[:-1], widths[1:], strict=True)
         self.stages = nn.Sequential(*(nn.Sequential(down(a, b), Residual(b)) for a, b in pairs))
         side = INPUT_SIDE // 4 // 2 ** (len(widths) - 1)
-        self.head = nn.Sequential(
-            nn.Flatten(), nn.Dropout(dropout), nn.Linear(widths[-1] * side**2, embedding)
-        )
+        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(widths[-1] * side**2, embedding))
 
     def forward(self, grey: torch.Tensor) -> torch.Tensor:
         kernels = torch.einsum("ochw,ct->othw", self.stem_weight, self.frequencies)
         grey = grey.contiguous(memory_format=torch.channels_last)
         return self.head(self.stages(self.stem_norm(F.conv2d(grey, kernels, stride=4, padding=3))))
+
+
+class ShapeTower(nn.Module):
+    """Mouth shapes (B, 16, K) -> (B, D), not normalised: 1-D convolutions over time."""
+
+    def __init__(self, coefficients: int, widths: tuple[int, ...], embedding: int, dropout: float) -> None:
+        super().__init__()
+        self.squeeze = nn.Sequential(nn.Conv1d(coefficients, widths[0], 1), nn.Dropout1d(dropout))
+        self.body = nn.Sequential(*(down_1d(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)))
+        steps = WINDOW // 2 ** (len(widths) - 1)
+        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(widths[-1] * steps, embedding))
+
+    def forward(self, shapes: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(self.squeeze(shapes.transpose(1, 2))))
 
 
 def standardise(windows: torch.Tensor) -> torch.Tensor:
@@ -173,10 +199,8 @@ class SpeechTower(nn.Module):
         super().__init__()
         self.mix = nn.Parameter(torch.zeros(SPEECH_LAYERS))
         self.squeeze = nn.Sequential(nn.Conv1d(SPEECH_WIDTH, width, 1), nn.Dropout1d(dropout))
-        self.body = nn.Sequential(*(down_1d(width) for _ in range(3)))
-        self.head = nn.Sequential(
-            nn.Flatten(), nn.Dropout(dropout), nn.Linear(width * SPEECH_STEPS // 8, embedding)
-        )
+        self.body = nn.Sequential(*(down_1d(width, width) for _ in range(3)))
+        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(width * SPEECH_STEPS // 8, embedding))
 
     def forward(self, speech: torch.Tensor) -> torch.Tensor:
         # Each layer has a scale of its own, the last some ten times that of the first.
@@ -185,14 +209,14 @@ class SpeechTower(nn.Module):
         return self.head(self.body(self.squeeze(mixed)))
 
 
-def down_1d(width: int) -> nn.Sequential:
+def down_1d(before: int, after: int) -> nn.Sequential:
     """Two convolutions over time, the second halves the steps."""
     return nn.Sequential(
-        nn.Conv1d(width, width, 3, padding=1, bias=False),
-        nn.BatchNorm1d(width),
+        nn.Conv1d(before, before, 3, padding=1, bias=False),
+        nn.BatchNorm1d(before),
         nn.ReLU(inplace=True),
-        nn.Conv1d(width, width, 3, stride=2, padding=1, bias=False),
-        nn.BatchNorm1d(width),
+        nn.Conv1d(before, after, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm1d(after),
         nn.ReLU(inplace=True),
     )
 
@@ -203,9 +227,7 @@ class MelTower(nn.Module):
     def __init__(self, width: int, embedding: int, dropout: float) -> None:
         super().__init__()
         widths = (1, width // 4, width // 2, width, width)
-        layers = [
-            nn.Sequential(down(a, b), Residual(b)) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        ]
+        layers = [nn.Sequential(down(a, b), Residual(b)) for a, b in zip(widths[:-1], widths[1:], strict=True)]
         self.body = nn.Sequential(*layers)
         cells = (MEL_BANDS // 16) * (MEL_STEPS // 16)
         self.head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(width * cells, embedding))

@@ -17,10 +17,12 @@ from models.checkpoint import load_pretrained
 from models.movement import MovementModel, step_noise
 from models.movement_track import MovementSettings
 from models.speech_track import SpeechTrack
+from models.syncnet import SyncNetV2
 from tests.conftest import REPO
 from tests.processed import make_processed
 from trainer import main as train
 from training.movement_figures import Measures, Predicted
+from training.movement_sync import MovementSync, heard_windows
 from utils.config import load_config
 
 RESTING = 4.0
@@ -118,7 +120,42 @@ class TestMovement:
         assert (step_noise(0, 50, 10, seed=2) != whole).any()
 
 
-def test_the_stage_learns_and_its_export_is_used(tmp_path, tiny_weights):
+def sync_network(folder: Path, kind: str) -> Path:
+    """An untrained sync network that looks at shapes or at pixels."""
+    sizes = load_config(REPO / "model_config.yaml", ["size=debug"]).model
+    chosen = sizes.syncnet_shapes if kind == "shapes" else sizes.syncnet
+    torch.manual_seed(0)
+    SyncNetV2(**chosen.model_dump()).save_pretrained(folder)
+    return folder
+
+
+def test_a_sync_network_tells_fitting_movement_from_other(tmp_path):
+    """The loss is least where what is seen is what is heard; sounds that are not there are no wrong answers."""
+    sync = MovementSync.load(sync_network(tmp_path / "sync", "shapes"))
+    shapes = torch.randn(2, 24, 10, requires_grad=True)
+    heard = sync.network.embed_shapes(shapes).detach()
+    counts = torch.ones(2, 9)
+    right, wrong = sync.loss(shapes, heard, counts), sync.loss(shapes, heard.flip(1), counts)
+    assert right < wrong
+    wrong.backward()
+    assert shapes.grad.abs().sum() > 0 and not any(p.requires_grad for p in sync.parameters())
+    half = torch.cat([heard[:, :5], torch.full_like(heard[:, 5:], 1e3)], dim=1)
+    kept = torch.cat([counts[:, :5], torch.zeros(2, 4)], dim=1)
+    assert sync.loss(shapes, half, kept).item() == pytest.approx(
+        sync.loss(shapes[:, :20], heard[:, :5], kept[:, :5]).item(), rel=1e-3
+    )
+
+
+def test_windows_outside_of_a_clip_do_not_count():
+    heard = np.arange(30, dtype=np.float32)[:, None]
+    windows, there = heard_windows(heard, np.arange(-3, 30), stop=25)
+    assert windows[3:10, 0].tolist() == list(range(7))
+    assert there.tolist() == [0.0] * 3 + [1.0] * 7 + [0.0] * 8
+
+
+@pytest.mark.parametrize("kind", ["shapes", "pixels"])
+def test_the_stage_learns_and_its_export_is_used(tmp_path, tiny_weights, kind, capsys):
+    """With a sync network of shapes that supervises it; one of pixels is refused."""
     root = make_processed(tmp_path / "data", frames=80)
     random = np.random.default_rng(0)
     for split in ("train", "val"):
@@ -133,12 +170,17 @@ def test_the_stage_learns_and_its_export_is_used(tmp_path, tiny_weights):
         "training.common.weights_dir": REPO / "pretrained",
         "training.common.num_workers": 0,
         "training.speech": tiny_weights / "debug" / "generator",
+        "training.sync": sync_network(tmp_path / "sync", kind),
         "training.max_steps": 30,
         "training.batch_size": 8,
         "training.validate_every": 15,
     }
     options = [part for key, value in sets.items() for part in ("--set", f"{key}={value}")]
-    assert train([*run, "--output", str(tmp_path / "runs"), "--device", "cpu", *options]) == 0
+    ended = train([*run, "--output", str(tmp_path / "runs"), "--device", "cpu", *options])
+    if kind == "pixels":
+        assert ended == 2 and "is no sync network of mouth shapes" in capsys.readouterr().err
+        return
+    assert ended == 0
     trained = load_pretrained(MovementModel, tmp_path / "runs" / "debug" / "movement" / "export")
     assert (trained.spread != 1).any() and torch.count_nonzero(trained.out.weight) > 0
 

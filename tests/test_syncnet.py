@@ -112,7 +112,8 @@ def test_partners_are_far_or_none() -> None:
 SHORT = ["--size", "debug", "--set", "training.common.num_workers=0", "--set", "training.batch_size=6"]
 
 
-def test_learns_to_tell_true_from_shifted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", ["syncnet", "syncnet_shapes"])
+def test_learns_to_tell_true_from_shifted(tmp_path: Path, stage: str) -> None:
     data = make_processed(tmp_path / "data", people=4, clips=2, frames=60)
     settings = {
         "data.processed_dir": data, "training.max_steps": 60, "training.validate_every": 60, "training.shifts": 6,
@@ -120,13 +121,25 @@ def test_learns_to_tell_true_from_shifted(tmp_path: Path) -> None:
         "training.ema_decay": 0.9,
     }  # fmt: skip
     pairs = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-    assert main(["--stage", "syncnet", "--output", str(tmp_path), "--device", "cpu", *SHORT, *pairs]) == 0
-    run = tmp_path / "debug" / "syncnet"
+    assert main(["--stage", stage, "--output", str(tmp_path), "--device", "cpu", *SHORT, *pairs]) == 0
+    run = tmp_path / "debug" / stage
     metrics = json.loads((run / "history.jsonl").read_text().splitlines()[-1])
     assert metrics["pairs"] > 0.8
     assert metrics["accuracy"] > 0.7
     loaded = SyncNetV2.from_pretrained(run / "export", torch_dtype=torch.float32)
     assert loaded.config.audio_input == "speech"
+    assert loaded.config.visual_input == ("shapes" if stage == "syncnet_shapes" else "pixels")
+
+
+def test_windows_of_shapes_are_those_of_their_frames() -> None:
+    torch.manual_seed(0)
+    net = SyncNetV2("speech", (8, 12, 16), 12, 24, 0.0, "shapes", 10).eval()
+    shapes = torch.randn(3, 20, 10)
+    with torch.no_grad():
+        whole = net.embed_shapes(shapes)
+        assert whole.shape == (3, 5, 24)
+        assert torch.allclose(whole[:, 2:3], net.embed_shapes(shapes[:, 2:18]), atol=1e-5)
+    assert torch.allclose(whole.norm(dim=-1), torch.ones(3, 5), atol=1e-4)
 
 
 def test_missing_speech_features_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

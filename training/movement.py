@@ -1,5 +1,7 @@
 """Training of movement: what people really do about the mean of what a sound lets expect; see `models.movement`.
 
+A sync network that looks at mouth shapes may supervise it: then movement also learns to be told from its sound.
+
 The speech model stays as it is. What it makes of all clips and of their altered copies is computed once and kept in
 memory, so a step costs what the small network costs.
 """
@@ -29,6 +31,7 @@ from models.movement_track import BLOCK, LOOK, PREFIX, Listened, Movement, Movem
 from models.speech_model import SpeechModel
 from training.common import Batch, Losses, Stage
 from training.movement_figures import Measures, Predicted
+from training.movement_sync import MovementSync, heard_windows
 from training.speech import clip_spoken, coefficient_weights, load_speech
 from utils.config import Config
 from utils.training_config import MovementTraining
@@ -54,6 +57,7 @@ class Known:
         shape: (T, K).
         valid: (T,) bool.
         speaks: (T,), 1 in speech, 0 in the pauses of a scene.
+        heard: (T, D) what the sync network hears in the 0.64 s that begin with each frame; D is 0 without one.
     """
 
     tokens: Array
@@ -63,6 +67,7 @@ class Known:
     shape: Array
     valid: Array
     speaks: Array
+    heard: Array
 
     def moved(self, copy: int) -> Array:
         """What the true shape differs from the mean (T, K), without what it differs by all through the clip.
@@ -85,16 +90,18 @@ class MovementStage(Stage):
         weights = config.training.common.weights_dir
         self._speech = load_speech(self.settings.speech or weights / config.size / "generator").to(device).eval()
         chosen, told = config.model.movement, self._speech.config
-        self.model = MovementModel(
-            chosen.width, chosen.blocks, told.width, told.shape_coefficients, chosen.dropout
-        ).to(device)
+        self.model = MovementModel(chosen.width, chosen.blocks, told.width, told.shape_coefficients, chosen.dropout).to(
+            device
+        )
+        sync = self.settings.sync
+        self._sync = None if sync is None else MovementSync.load(sync).to(device)
         shape = MouthShape.load(weights / "mouth_shape")
         self._measures = Measures(shape, config.data.fps)
         self._weights = torch.from_numpy(coefficient_weights(shape.components)).to(device)
         self._validation: dict[str, list[tuple[Clip, Known]]] = {}
 
     def train_batches(self, rank: int = 0) -> Dataset:
-        sampler = MovementSampler(self.config, self._speech, self.settings)
+        sampler = MovementSampler(self.config, self._speech, self.settings, self._sync)
         if not bool((self.model.spread != 1).any()):
             self.model.spread.copy_(torch.from_numpy(sampler.spread()))
         return StepBatches(sampler.draw, self.settings.batch_size, self.config.training.common.seed, rank)
@@ -105,12 +112,16 @@ class MovementStage(Stage):
         level = torch.rand(len(clean), device=self.device)
         level = torch.where(torch.rand_like(level) < self.settings.full_noise, torch.ones_like(level), level)
         s = level[:, None, None]
-        estimate = self.model((1 - s) * clean + s * torch.randn_like(clean), level, told)
-        return self._losses(estimate.float(), clean, s, batch["counts"])
+        estimate = self.model((1 - s) * clean + s * torch.randn_like(clean), level, told).float()
+        losses = self._losses(estimate, clean, s, batch["counts"])
+        if self._sync is None:
+            return losses
+        moved = torch.where(told.over[..., None], batch["moved"], estimate * self.model.spread)
+        # The less noise, the more of the estimate is the truth.
+        fits = self._sync.loss(told.mean + moved, batch["heard"], batch["hears"] * level[:, None])
+        return losses | {"loss": losses["loss"] + self.settings.sync_weight * fits, "sync": fits.detach()}
 
-    def _losses(
-        self, estimate: torch.Tensor, clean: torch.Tensor, s: torch.Tensor, counts: torch.Tensor
-    ) -> Losses:
+    def _losses(self, estimate: torch.Tensor, clean: torch.Tensor, s: torch.Tensor, counts: torch.Tensor) -> Losses:
         """Errors of position and of speed, where they count (B, T) bool, in what the network's last layer gives."""
         unit = (s.square() / ((1 - s).square() + s.square())).clamp_min(1e-2)
         wide = self._weights * self.model.spread
@@ -208,17 +219,20 @@ class MovementSampler:
         config: where the clips are.
         speech: the trained speech model.
         settings: of the stage.
+        sync: hears what belongs to the movement; None: nothing does.
     """
 
-    def __init__(self, config: Config, speech: SpeechModel, settings: MovementTraining) -> None:
+    def __init__(
+        self, config: Config, speech: SpeechModel, settings: MovementTraining, sync: MovementSync | None = None
+    ) -> None:
         data = config.data
         clips = load_clips(data.processed_dir, "train", data.window, data.fps, data.max_minutes_per_person)
         self._settings, self._chances = settings, clip_probabilities(clips)
-        self._clips = [know(clip, speech, data.fps, settings.copies) for clip in clips]
+        self._clips = [know(clip, speech, data.fps, settings.copies, sync) for clip in clips]
         self._scenes: list[Known] = []
         if settings.scene_share > 0:
             scenes = load_clips(data.processed_dir, "train_scenes", data.window, data.fps)
-            self._scenes = [know(scene, speech, data.fps, settings.copies) for scene in scenes]
+            self._scenes = [know(scene, speech, data.fps, settings.copies, sync) for scene in scenes]
 
     def spread(self) -> Array:
         """Standard deviation (K,) of what has to be drawn."""
@@ -261,6 +275,7 @@ class MovementSampler:
             "before": (size * moved + noise) * over[:, None],
             "moved": moved,
         }
+        parts["heard"], parts["hears"] = heard_windows(known.heard, frames, stop)
         return {name: torch.from_numpy(value.astype(np.float32)) for name, value in parts.items()} | {
             "resting": torch.tensor(known.resting * random.uniform(0.85, 1.15), dtype=torch.float32),
             "over": torch.from_numpy(over),
@@ -270,7 +285,7 @@ class MovementSampler:
 
 
 @torch.no_grad()
-def know(clip: Clip, speech: SpeechModel, fps: int, copies: int) -> Known:
+def know(clip: Clip, speech: SpeechModel, fps: int, copies: int, sync: MovementSync | None = None) -> Known:
     """What the speech model makes of a clip's sound and its altered copies (the first `copies` of them)."""
     device, (shape, valid) = speech.device, clip_shape(clip)
     sounds, activity = clip_speech(clip)[:copies], clip_activity(clip)
@@ -295,6 +310,7 @@ def know(clip: Clip, speech: SpeechModel, fps: int, copies: int) -> Known:
         shape,
         valid,
         _speaks(clip),
+        np.zeros((clip.frames, 0), np.float16) if sync is None else sync.hear(clip),
     )
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from training.common import Stage
 
-STAGES = ("autoencoder", "syncnet", "syncnet_judge", "phonemes", "speech", "fusion", "movement", "generator", "cover")
+STAGES = (
+    "autoencoder", "syncnet", "syncnet_judge", "syncnet_shapes", "phonemes", "speech", "fusion", "movement",
+    "generator", "cover",
+)  # fmt: skip
 
 
 def make_stage(name: str) -> Stage:
@@ -17,6 +20,10 @@ def make_stage(name: str) -> Stage:
         from training.syncnet import SyncNetJudgeStage, SyncNetStage
 
         return SyncNetStage() if name == "syncnet" else SyncNetJudgeStage()
+    if name == "syncnet_shapes":
+        from training.syncnet_shapes import ShapeSyncStage
+
+        return ShapeSyncStage()
     if name == "phonemes":
         from training.phonemes import PhonemesStage
 

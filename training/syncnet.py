@@ -64,6 +64,11 @@ class SyncNetStage(Stage):
 
     name = "syncnet"
 
+    @property
+    def sampler(self) -> type[ShiftSampler]:
+        """What draws its samples."""
+        return ShiftSampler
+
     def build(self, config: Config, device: torch.device) -> None:
         self.config, self.device = config, device
         torch.manual_seed(self.settings.seed)
@@ -79,14 +84,11 @@ class SyncNetStage(Stage):
         return decay_groups(self.model) + decay_groups(self.heads)
 
     def train_batches(self, rank: int = 0) -> Dataset:
-        sampler = ShiftSampler(self.config, self.settings, self.model.config.audio_input)
+        sampler = self.sampler(self.config, self.settings, self.model.config.audio_input)
         return StepBatches(sampler.draw, self.settings.batch_size, self.settings.seed, rank)
 
     def training_step(self, batch: Batch, step: int) -> Losses:
-        grey = batch["grey"].flatten(0, 1).permute(0, 3, 1, 2)
-        grey = grey.to(torch.bfloat16 if self.settings.precision == "bf16" else torch.float32)
-        grey.sub_(GREY_MEAN).mul_(1 / GREY_SPREAD)
-        visual = self.model.visual_tower(grey).float()
+        visual = self.model.visual_tower(self._seen(batch)).float()
         audio = self.model.audio_tower(batch["audio"].flatten(0, 1).float()).float()
         scale = self.heads.log_scale.clamp(max=math.log(LARGEST_SCALE)).exp()
         cosines = F.normalize(visual, dim=-1) @ F.normalize(audio, dim=-1).T
@@ -104,12 +106,18 @@ class SyncNetStage(Stage):
         logged = {name: loss.detach() for name, loss in losses.items()}
         return {"loss": total, **logged, "found": right, "scale": scale.detach()}
 
+    def _seen(self, batch: Batch) -> torch.Tensor:
+        """What the visual tower takes, of all windows of a batch."""
+        grey = batch["grey"].flatten(0, 1).permute(0, 3, 1, 2)
+        grey = grey.to(torch.bfloat16 if self.settings.precision == "bf16" else torch.float32)
+        return grey.sub_(GREY_MEAN).mul_(1 / GREY_SPREAD)
+
     @torch.no_grad()
     def validate(self, step: int, writer: SummaryWriter) -> dict[str, float]:
         random = np.random.default_rng(0)
         true, shifted, found = [], [], []
-        for frames, features in self._validation_clips():
-            visual = self.model.embed_video(frames.to(self.device).float() / 127.5 - 1)
+        for seen, features in self._validation_clips():
+            visual = self._embed(seen.to(self.device).float())
             audio = self.model.embed_audio(features.to(self.device).float())
             count = min(len(visual), len(audio))
             cosines = (visual[:count] @ audio[:count].T).cpu()
@@ -130,15 +138,20 @@ class SyncNetStage(Stage):
             "score": pairs,
         }
 
+    def _embed(self, seen: torch.Tensor) -> torch.Tensor:
+        """Embeddings (T - 15, D) of what `_stretch` gives."""
+        return self.model.embed_video(seen / 127.5 - 1)
+
+    def _stretch(self, clip: Clip, first: int, last: int) -> np.ndarray:
+        """What is seen in some frames of a clip: uint8 (T, 3, 160, 160)."""
+        crops = decode_crops(clip.directory / "crops.mp4")[first:last]
+        return np.ascontiguousarray(np.moveaxis(crops, -1, 1))
+
     def _validation_clips(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Frames uint8 (T, 3, 160, 160) and features of clips of the validation people, spread over the people."""
+        """What is seen and heard in clips of the validation people, spread over the people."""
         if self._validation is None:
             data = self.config.data
-            clips = [
-                c
-                for c in load_clips(data.processed_dir, "val", WINDOW, data.fps)
-                if len(c.starts) > FAR_SHIFT
-            ]
+            clips = [c for c in load_clips(data.processed_dir, "val", WINDOW, data.fps) if len(c.starts) > FAR_SHIFT]
             order = np.random.default_rng(0).permutation(len(clips))
             seen: dict[str, int] = {}
             ranks = []
@@ -153,15 +166,14 @@ class SyncNetStage(Stage):
         """The longest stretch of valid frames of a clip with its sound."""
         runs = np.split(clip.starts, np.flatnonzero(np.diff(clip.starts) > 1) + 1)
         first, last = max(((run[0], run[-1] + WINDOW) for run in runs), key=lambda run: run[1] - run[0])
-        crops = decode_crops(clip.directory / "crops.mp4")[first:last]
-        frames = torch.from_numpy(np.ascontiguousarray(np.moveaxis(crops, -1, 1)))
+        seen = torch.from_numpy(self._stretch(clip, first, last))
         begin = first + clip.offset
         if self.model.config.audio_input == "speech":
             features = clip_speech(clip)[0]
             part = features[max(0, 2 * begin) : 2 * (last + clip.offset)]
         else:
             part = clip_mel(clip)[:, max(0, 4 * begin) : 4 * (last + clip.offset)]
-        return frames, torch.from_numpy(np.array(part))
+        return seen, torch.from_numpy(np.array(part))
 
 
 class SyncNetJudgeStage(SyncNetStage):
@@ -190,23 +202,27 @@ class ShiftSampler:
         self._mel = ClipCache(clip_mel, data.cache_gb * 1e8)
 
     def draw(self, random: np.random.Generator) -> dict[str, torch.Tensor]:
-        """Windows of one clip: grey uint8 (N, 96, 96, 16), audio (N, ...), shape (N, 16, K), starts (N,)."""
+        """Windows of one clip: audio (N, ...), shape (N, 16, K), starts (N,), and what `_pictures` gives."""
         clip = self._clips[random.choice(len(self._clips), p=self._chances)]
         starts = self._choose_starts(clip, random)
+        return {
+            "audio": torch.from_numpy(self._audio(clip, starts, random)),
+            "starts": torch.from_numpy(starts),
+            **self._pictures(clip, starts, random),
+        }
+
+    def _pictures(self, clip: Clip, starts: np.ndarray, random: np.random.Generator) -> dict[str, torch.Tensor]:
+        """ "grey" uint8 (N, 96, 96, 16) and "shape" (N, 16, K)."""
         grey, shape = self._grey(clip)["grey"], self._grey(clip)["shape"]
         settings = self._settings
         windows = []
         for start in starts:
-            window = warp_frames(
-                grey[..., start : start + WINDOW], random, INPUT_SIDE, settings.affine_jitter
-            )
+            window = warp_frames(grey[..., start : start + WINDOW], random, INPUT_SIDE, settings.affine_jitter)
             window = brightness_jitter(window, random, settings.brightness_jitter)
             windows.append(standardise(window, GREY_MEAN, GREY_SPREAD))
         return {
             "grey": torch.from_numpy(np.stack(windows)),
-            "audio": torch.from_numpy(self._audio(clip, starts, random)),
             "shape": torch.from_numpy(np.stack([shape[start : start + WINDOW] for start in starts])),
-            "starts": torch.from_numpy(starts),
         }
 
     def _choose_starts(self, clip: Clip, random: np.random.Generator) -> np.ndarray:
@@ -239,9 +255,7 @@ class ShiftSampler:
             for row in indices
         ]
         stacked = np.stack(windows)
-        return (
-            stacked.astype(np.float16) if self._audio_input == "speech" else stacked.transpose(0, 2, 1).copy()
-        )
+        return stacked.astype(np.float16) if self._audio_input == "speech" else stacked.transpose(0, 2, 1).copy()
 
 
 def load_grey(clip: Clip) -> dict[str, np.ndarray]:
@@ -254,9 +268,7 @@ def load_grey(clip: Clip) -> dict[str, np.ndarray]:
     return {"grey": np.stack(grey, axis=-1), "shape": shape}
 
 
-def contrast(
-    logits: torch.Tensor, starts: torch.Tensor, minimum_shift: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def contrast(logits: torch.Tensor, starts: torch.Tensor, minimum_shift: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Contrastive losses, both directions, over all windows and over the windows of the same clip only.
 
     Args:

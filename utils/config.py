@@ -42,6 +42,11 @@ class SyncNetModel(Section):
     dropout: float = Fraction
 
 
+class ShapeSyncModel(SyncNetModel):
+    visual_input: Literal["shapes"]
+    shape_coefficients: PositiveInt
+
+
 class SpeechModel(Section):
     feature_layers: PositiveInt
     feature_width: PositiveInt
@@ -86,6 +91,7 @@ class ModelSizes(Section):
     autoencoder: AutoencoderModel
     syncnet: SyncNetModel
     syncnet_judge: SyncNetModel
+    syncnet_shapes: ShapeSyncModel
     speech: SpeechModel
     movement: MovementModel
     phonemes: PhonemesModel

@@ -55,17 +55,26 @@ class CoverTraining(StageConfig):
     shift_px: NonNegativeFloat
 
 
-class SyncNetTraining(StageConfig):
+class SyncTraining(StageConfig):
     seed: int
     shifts: PositiveInt
     near_shifts: int = Field(ge=0)
     minimum_shift: PositiveInt
     shape_weight: NonNegativeFloat
-    brightness_jitter: float = Fraction
-    affine_jitter: float = Fraction
     audio_noise: NonNegativeFloat
     feature_drop: float = Fraction
     time_mask: float = Fraction
+
+
+class SyncNetTraining(SyncTraining):
+    brightness_jitter: float = Fraction
+    affine_jitter: float = Fraction
+
+
+class ShapeSyncTraining(SyncTraining):
+    size_jitter: NonNegativeFloat
+    offset_jitter: NonNegativeFloat
+    shape_noise: NonNegativeFloat
 
 
 class ShapeTraining(StageConfig):
@@ -97,6 +106,8 @@ class FusionTraining(ShapeTraining):
 
 class MovementTraining(StageConfig):
     speech: Path | None
+    sync: Path | None
+    sync_weight: NonNegativeFloat
     copies: PositiveInt
     full_noise: float = Fraction
     velocity_weight: NonNegativeFloat
@@ -147,6 +158,7 @@ class TrainingConfig(Section):
     autoencoder: AutoencoderTraining
     syncnet: SyncNetTraining
     syncnet_judge: SyncNetTraining
+    syncnet_shapes: ShapeSyncTraining
     phonemes: PhonemesTraining
     speech: SpeechTraining
     fusion: FusionTraining
