@@ -110,8 +110,9 @@ train-lite: preprocess $(RUNS)/.shifted $(RUNS)/perceptual.pt
 	$(TRAIN) --stage speech --output "$(RUNS)" --set training.max_minutes=12
 	"$(PY)" -m data.phoneme_tracks --config "$(CONFIG)" --processed "$(PROCESSED)"
 	$(TRAIN) --stage fusion --output "$(RUNS)" --set training.speech="$(RUNS)/lite/speech/export"
+	$(TRAIN) --stage syncnet_shapes --output "$(RUNS)" --set training.max_minutes=7
 	$(TRAIN) --stage movement --output "$(RUNS)" --set training.speech="$(RUNS)/lite/fusion/export" \
-		--set training.max_minutes=13
+		--set training.sync="$(RUNS)/lite/syncnet_shapes/export" --set training.max_minutes=25
 	$(TRAIN) --stage generator --output "$(RUNS)/pictures" $(FROM) --set training.max_minutes=40 \
 		--set data.window=4 --set training.batch_size=12 --set training.sync_weight=0 \
 		--set training.adversarial_weight=0

@@ -45,6 +45,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     networks = {
         "base/autoencoder": MouthAutoencoder(**sizes.autoencoder.model_dump()),
         "base/syncnet": SyncNetV2(**sizes.syncnet.model_dump()),
+        "base/syncnet_shapes": SyncNetV2(**sizes.syncnet_shapes.model_dump()),
         "first/base/syncnet": SyncNetV2(**sizes.syncnet.model_dump()),
         "base/speech": SpeechModel(**speech),
         "base/fusion": SpeechModel(**speech),
@@ -58,7 +59,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_recipe_trains_every_stage() -> None:
     stages = re.findall(r"--stage (\w+)", " ".join(TRAINER))
-    assert {"autoencoder", "syncnet", "syncnet_judge", "speech", "fusion", "generator"} <= set(stages)
+    wanted = {"autoencoder", "syncnet", "syncnet_judge", "syncnet_shapes", "speech", "fusion", "movement", "generator"}
+    assert wanted <= set(stages)
     assert any(command.startswith("torchrun") for command in TRAINER)
 
 
