@@ -40,19 +40,25 @@ def test_what_is_heard_is_what_is_said(lite_weights: Path, said: tuple[Path, tup
     assert model.lips_met(model.hear_live(iter([samples]), 5), 0, 10) is None
 
 
-@pytest.mark.parametrize("closing", [1.0, 0.0])
 def test_lips_meet_in_the_picture(
-    closing: float, said: tuple[Path, tuple[Phoneme, ...]], example_portrait: Path, tmp_path: Path
+    said: tuple[Path, tuple[Phoneme, ...]], example_portrait: Path, tmp_path: Path
 ) -> None:
+    """And most vowels that are open without that stay open."""
+    meet, apart = (shares(closing, said, example_portrait, tmp_path / f"{closing}.mp4") for closing in (1.0, 0.0))
+    assert meet[0] > 0.85 > apart[0]
+    assert meet[1] > 0.6 and meet[1] > apart[1] - 0.25
+
+
+def shares(closing: float, said: tuple[Path, tuple[Phoneme, ...]], portrait: Path, result: Path) -> tuple[float, float]:
+    """Of p, b and m, how many are closed in a result; of its vowels, how many are open."""
     config = load_config(REPO / "model_config.yaml", [f"inference.lip_closing={closing}"])
-    LipSyncPipeline.load(config).run(example_portrait, said[0], tmp_path / "x.mp4", Options(crf=14))
-    seen = look(tmp_path / "x.mp4", config)
+    LipSyncPipeline.load(config).run(portrait, said[0], result, Options(crf=14))
+    seen = look(result, config)
     opening = mouth_opening(seen.points[:, SHAPE_POINTS])
     opening = (opening - opening.min()) / (np.percentile(opening, 95) - opening.min())
     least = [_near(opening, sound, seen.first).min() for sound in said[1] if sound.id in BILABIALS]
     most = [_near(opening, sound, seen.first).max() for sound in said[1] if sound.id in VOWELS]
-    assert (np.mean(np.array(least) < 0.35) > 0.85) == (closing > 0)
-    assert np.mean(np.array(most) > 0.35) > 0.7  # and vowels stay open
+    return float(np.mean(np.array(least) < 0.35)), float(np.mean(np.array(most) > 0.35))
 
 
 def _near(opening: np.ndarray, sound: Phoneme, first: int) -> np.ndarray:
