@@ -225,7 +225,7 @@ def test_windows_that_check_are_never_learnt_from(model: LipSyncModel) -> None:
 
 def test_the_picture_is_learnt_on_a_copy(model: LipSyncModel, config: Config) -> None:
     heard = looking(model, films.speech_like(4.0, 16000))
-    settings = config.adaptation.model_copy(update={"max_steps": 12, "learning_rate": 3e-3})
+    settings = config.adaptation.model_copy(update={"max_steps": 12, "learning_rate": 3e-2})
     before = {name: value.clone() for name, value in model.generator.state_dict().items()}
     adapted, change, steps = fit_picture(model, heard, settings, plenty())
     assert steps == 12 and change.kept and change.after > change.before

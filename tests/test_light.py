@@ -97,6 +97,6 @@ def test_the_skin_at_the_chin_has_the_light_of_its_frame(
             tints.append(np.ptp(new.image[lips].astype(int), axis=-1).max())
             glow.append(np.percentile(new.image[lips].max(-1), 99) - np.percentile(skin.max(-1), 99))
     # Of the lit part of the skin: the jaw moves, and takes its shadows along in any light.
-    assert np.mean(differences) < 4 and np.max(differences) < 10
+    assert np.mean(differences) < 4 and np.max(differences) < 12
     assert kind != "black and white" or max(tints) <= 4
     assert np.max(glow) < 25
