@@ -1,9 +1,9 @@
 """Bends and relights pictures of a mouth: the starting point from which the generator draws.
 
-Skin comes from the frame itself, bent to the new jaw, so that it fits pose and light exactly. Lips and the inside of the
-mouth come from other pictures of the person (see `faces.bank`), bent to the wanted shape and brought to the light of the
-frame; where a face looks ahead, the skin around the lips and the chin come along, since those of the frame say what the
-old mouth said. That leaves the generator only what no picture shows.
+Skin comes from the frame itself, bent to the new jaw, so that it fits pose and light exactly. Lips and the inside of
+the mouth come from other pictures of the person (see `faces.bank`), bent to the wanted shape and brought to the light
+of the frame; where a face looks ahead, the skin around the lips and the chin come along, since those of the frame say
+what the old mouth said. That leaves the generator only what no picture shows.
 """
 
 from __future__ import annotations
