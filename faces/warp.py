@@ -233,7 +233,8 @@ def draft(
     ahead = _looks_ahead(wanted)
     part, corner = _around_lips(wanted, _CHIN_MARGIN_PX if ahead else _PART_MARGIN_PX)
     skin, there = made[part], wanted - corner
-    beyond, ring_px = beyond_lips(there, size=skin.shape[:2]), _WIDE_RING_PX if ahead else _RING_PX[1]
+    beyond = beyond_lips(there, size=skin.shape[:2])
+    ring_px = _RING_PX[1] + ahead * (_WIDE_RING_PX - _RING_PX[1])  # no jump of the light while a head turns
     lips = np.zeros(skin.shape, np.float32)
     for mouth, weight in mouths:
         lips += weight * relit(_bent_mouth(mouth, wanted, closed, part, there), skin, beyond, ring_px)
