@@ -117,10 +117,10 @@ def test_the_chin_says_what_the_lips_say(mouth):
     frame[chin(mouth)] -= 12
     made = draft(frame, mouth, mouth, [(as_mouth(picture, mouth), 1.0)], CLOSED).astype(int)
     assert np.abs(made[chin(mouth)] - SKIN).mean() < 3
-    turned = mouth * (0.6, 1) + (0, 0)
+    turned = mouth * np.array((0.6, 1), np.float32)
     turned[40:, 0] = mouth[40:, 0]
     kept = draft(frame, turned, turned, [(as_mouth(picture, turned), 1.0)], CLOSED).astype(int)
-    assert np.abs(kept[chin(mouth)][..., :, 0] - frame[chin(mouth)][..., 0]).mean() < 3
+    assert np.abs(kept[chin(mouth)] - frame[chin(mouth)]).mean() < 3
 
 
 @pytest.mark.parametrize("where", ["frame", "picture"])
@@ -144,7 +144,7 @@ def test_the_jaw_is_moved_further_than_the_mesh_saw(mouth, opened):
     lips = as_mouth(face(SKIN, LIPS, mouth), mouth)
     made = draft(frame, sunk, mouth, [(lips, 1.0)], CLOSED).astype(int)
     middle = int(mouth[40:, 0].mean())
-    assert abs(int((made[:, middle, 0] > 85).sum()) - edge) <= 2
+    assert abs(int((made[:, middle, 0] > 85).sum()) - edge) <= 1
 
 
 def test_the_old_inside_does_not_survive(mouth, opened):
