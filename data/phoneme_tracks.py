@@ -57,7 +57,7 @@ class PhonemeTracks:
         meta = json.loads((clip.directory / "meta.json").read_text(encoding="utf-8"))
         if meta.get("text"):
             try:
-                text = SpokenText(meta["text"], meta["language"])
+                text = SpokenText(meta["text"], meta["language"] or "auto")
                 said = self._language.align(clip_samples(clip), text, clip.directory)
                 return phoneme_track(said.phonemes, len(features)).astype(np.uint8)
             except InputError:  # of a language without a voice, or longer than its sound

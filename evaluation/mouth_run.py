@@ -23,7 +23,7 @@ from evaluation.clips import Speech
 from evaluation.mouth import Row, closures, correlation, looks, movement, rest
 from evaluation.mouth_reading import Mouth, read_mouth, still_place, write_still
 from evaluation.reading import Place, find_place
-from language_processor import LanguageProcessor
+from language_processor import LanguageProcessor, SpokenText
 from models.audio_encoder import SpeechEncoder
 from models.checkpoint import load_pretrained
 from models.phoneme_recogniser import PhonemeRecogniser
@@ -229,8 +229,8 @@ class _SoundReader:
         features = self._encoder.features(samples)
         if clip.text and len(samples) >= len(load_audio(clip.audio, SAMPLE_RATE)):
             try:
-                said, _ = self._language.align(samples, clip.text, clip.language)
-                return phoneme_track(said, len(features))
+                said = self._language.align(samples, SpokenText(clip.text, clip.language or "auto"), sound)
+                return phoneme_track(said.phonemes, len(features))
             except InputError:  # of a language without a voice, or longer than its sound
                 pass
         return self._recogniser.posteriors(features).argmax(axis=1)

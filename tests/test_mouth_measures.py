@@ -161,8 +161,8 @@ def test_teeth_are_seen_and_a_dark_or_grey_mouth_has_none(real_clip: tuple[Path,
 
 
 def test_the_command_measures_and_shows_mouths(tmp_path: Path, tiny_weights: Path) -> None:
-    clips, weights = tmp_path / "clips", tmp_path / "weights"
-    clips.mkdir()
+    clips, weights = tmp_path / "test" / "videos", tmp_path / "weights"
+    clips.mkdir(parents=True)
     (weights / "debug").mkdir(parents=True)
     for folder in (*tiny_weights.iterdir(), *(tiny_weights / "debug").iterdir()):
         if folder.name not in ("debug", "phonemes"):
@@ -170,15 +170,17 @@ def test_the_command_measures_and_shows_mouths(tmp_path: Path, tiny_weights: Pat
     (weights / "debug" / "phonemes").symlink_to(REPO / "pretrained" / "lite" / "phonemes", target_is_directory=True)
     make_video(clips / "large.mp4", 2.2, size=(240, 240))
     make_video(clips / "small.mp4", 2.2, size=(200, 200))
+    (tmp_path / "test" / "texts").mkdir()
+    (tmp_path / "test" / "texts" / "large.txt").write_text("Papa, a map.")
     arguments = ["--config", str(tiny_config(tmp_path, weights)), "--output", str(tmp_path / "made")]
-    arguments += ["--mouth", str(clips), "--seconds", "2", "--clips", "1", "--portraits"]
+    arguments += ["--mouth", str(clips), "--seconds", "3", "--clips", "1", "--portraits"]
     report = ["--report", str(tmp_path / "mouths.html"), "--json", str(tmp_path / "mouths.json")]
     assert main([*arguments, *report]) == 0
     found = json.loads((tmp_path / "mouths.json").read_text())
     (clip,) = found["clips"]
     assert clip["clip"] == "large.mp4" and clip["left_out"] is None
     wanted = {"opening_spread", "width_spread", "correlation", "leak", "leak_spread", "rest", "detail"}
-    assert wanted | {"portrait_opening_spread"} <= set(found["mean"])
+    assert wanted | {"portrait_opening_spread", "closures"} <= set(found["mean"])  # the last from the text alone
     assert (tmp_path / "mouths.html").read_text().count("data:image/jpeg;base64,") == 4
 
     # A clip whose sound is known to be two frames late is measured with its sound in step.
