@@ -169,6 +169,38 @@ def head_pose(points: np.ndarray) -> tuple[float, float, float]:
     return float(yaw), float(-pitch), float(roll)
 
 
+def aligned_projection(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where points of the canonical face lie once a head at some pose is aligned as `align_matrix` aligns it.
+
+    A turned head is narrower and its nose stands aside; alignment by the stable points shifts and scales all of it.
+
+    Args:
+        pose: (T, 3) yaw, pitch and roll, degrees, as `head_pose` gives them.
+
+    Returns:
+        Matrices (T, 2, 3) and shifts (T, 2): canonical x, y, z -> canonical px of the aligned picture.
+    """
+    turned = _rotations(pose)[:, :2]
+    seen = np.einsum("tij,pj->tpi", turned, TEMPLATE)
+    middle, target = seen.mean(axis=1), TEMPLATE[:, :2].mean(axis=0)
+    # A similarity of the plane is one complex factor, so least squares are one division.
+    source, wanted = ((x - m) @ (1, 1j) for x, m in ((seen, middle[:, None]), (TEMPLATE[:, :2], target)))
+    factor = (source.conj() * wanted).sum(axis=1) / np.maximum((np.abs(source) ** 2).sum(axis=1), 1e-9)
+    similarity = np.stack([factor.real, -factor.imag, factor.imag, factor.real], axis=-1).reshape(-1, 2, 2)
+    return similarity @ turned, target - np.einsum("tij,tj->ti", similarity, middle)
+
+
+def _rotations(pose: np.ndarray) -> np.ndarray:
+    """(T, 3, 3) of poses (T, 3) in degrees; `head_pose` finds yaw and pitch of them again, and the roll nearly."""
+    (cy, cp, cr), (sy, sp, sr) = (f(np.radians(pose * (1, -1, 1), dtype=np.float64)).T for f in (np.cos, np.sin))
+    zero, one = np.zeros_like(cy), np.ones_like(cy)
+    yaw = [cy, zero, -sy, zero, one, zero, sy, zero, cy]
+    pitch = [one, zero, zero, zero, cp, -sp, zero, sp, cp]
+    roll = [cr, -sr, zero, sr, cr, zero, zero, zero, one]
+    yaw, pitch, roll = (np.stack(part, axis=-1).reshape(-1, 3, 3) for part in (yaw, pitch, roll))
+    return yaw @ pitch @ roll
+
+
 def eye_distance(points: np.ndarray) -> float:
     """Distance between the eye centres in the picture, px; the measure of how large a face is."""
     left, right = points[EYE_CORNERS[:2], :2].mean(0), points[EYE_CORNERS[2:], :2].mean(0)

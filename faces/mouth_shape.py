@@ -1,19 +1,19 @@
 """Mouth shape as ten numbers: lips and jaw of the aligned mesh, relative to the person's resting mouth and head pose.
 
 The speech part of the model predicts these coefficients, the generator draws what they say. For a frame, the *base* is
-where lips and jaw would lie if the person's closed mouth were seen at this frame's head pose; a linear map from the
-three angles of the head gives the pose's share. What is left is speech and expression; its principal components are the
-coefficients.
+where lips and jaw would lie if the person's closed mouth were seen at this frame's head pose: the mouth is turned in
+space, with the depth that lips and jaws have, and a small linear map of the angles adds what learned meshes do besides.
+What is left is speech and expression; its principal components are the coefficients.
 
-The angles are smoothed in time, and turning the head never opens the base's lips: in a learned mesh every point, also
-those of nose and eyes, follows the jaw a little, and a map from such points copies half of the old mouth's movement
-into the base.
+The pose is the three angles of the head, smoothed in time, and turning the head does not part the base's lips: in a
+learned mesh every point, also those of nose and eyes, follows the jaw a little, and a map from such points copies half
+of the old mouth's movement into the base.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from faces.alignment import JAW, LIPS_INNER, LIPS_OUTER
-from faces.window import WINDOW_SIZE
+from faces.alignment import JAW, LIPS_INNER, LIPS_OUTER, aligned_projection
+from faces.window import MOUTH_WINDOW, WINDOW_SIZE
 
 SHAPE_POINTS = LIPS_OUTER + LIPS_INNER + JAW
 NUM_POINTS = len(SHAPE_POINTS)
@@ -31,8 +31,10 @@ CLOSED_SHARE = 0.1  # of a person's frames, those with the smallest gap, show th
 RESTING_OPENING_PX = 3.7  # gap of the mesh's inner lips at rest: mean of 17 people
 WIDEST_REST_PX = 63.0  # width of closed mouths: 95 of 100 people's are narrower
 _LEAST_WIDTH_PX = 0.5  # a basis whose mouths vary less in width does not know how
-CLOSED_PART = 0.75  # gap of pressed lips in parts of the resting mouth's
 ANGLE_UNIT_DEG = 10.0  # of the pose map
+_NEARLY_CLOSED = 0.3  # of a person's frames, those that tell where a turned head's mouth lies
+_DEPTH_RIDGE, _POSE_RIDGE = 1e-4, 5e-3  # pull of depth and pose map towards zero
+CLOSED_PART = 0.75  # gap of pressed lips in parts of the resting mouth's
 _SUBPIXEL_BITS = 4  # cv2.fillPoly takes fixed-point coordinates; 1/16 px keeps small openings
 _OUTER = slice(0, len(LIPS_OUTER))
 _INNER = slice(_OUTER.stop, _OUTER.stop + len(LIPS_INNER))
@@ -42,6 +44,12 @@ _LOWER_INNER = [_INNER.start + i for i in (16, 15, 14)]
 _UPPER_PAIRED = [_INNER.start + i for i in range(1, 10)]  # inner lips from corner to corner, and what lies below them
 _LEFT, _RIGHT = 0, len(LIPS_OUTER) // 2  # corners of the mouth, as they lie in the picture
 _LOWER_PAIRED = [_INNER.start + i for i in range(19, 10, -1)]
+_CONTOUR = len(LIPS_OUTER)  # points of each contour of the lips, from the left corner over the upper lip
+_OTHER_SIDE = np.r_[
+    [(_CONTOUR // 2 - i) % _CONTOUR for i in range(_CONTOUR)],
+    [_CONTOUR + (_CONTOUR // 2 - i) % _CONTOUR for i in range(_CONTOUR)],
+    np.arange(NUM_POINTS)[JAW_PART][::-1],
+]  # what lies opposite, left and right
 
 
 @dataclass(frozen=True)
@@ -57,10 +65,12 @@ class MouthShape:
     """Linear model of mouth shapes.
 
     Attributes:
-        pose_map: (3, P*2) displacement of lips and jaw in window px per 10 degrees of yaw, pitch and roll.
+        depth: (P,) z of lips and jaw on the canonical face, px; it grows away from who looks.
+        pose_map: (3, P*2) what is added for each 10 degrees of yaw, pitch and roll, window px.
         components: (K, P*2) principal directions in window px per unit coefficient.
     """
 
+    depth: np.ndarray
     pose_map: np.ndarray
     components: np.ndarray
 
@@ -112,44 +122,39 @@ class MouthShape:
         expected = (config["num_coefficients"], config["num_points"] * 2)
         if tensors["components"].shape != expected:
             raise ValueError(f"{folder}: components are {tensors['components'].shape}, config says {expected}.")
-        if tensors["pose_map"].shape != (3, expected[1]):
-            raise ValueError(f"{folder}: the pose map is {tensors['pose_map'].shape}, {(3, expected[1])} is needed.")
-        return cls(tensors["pose_map"], tensors["components"])
+        for name, needed in (("depth", (config["num_points"],)), ("pose_map", (3, expected[1]))):
+            if tensors[name].shape != needed:
+                raise ValueError(f"{folder}: {name} is {tensors[name].shape}, {needed} is needed.")
+        return cls(tensors["depth"], tensors["pose_map"], tensors["components"])
 
     def save(self, folder: Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
         config = {"num_coefficients": self.num_coefficients, "num_points": NUM_POINTS}
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        tensors = {"pose_map": self.pose_map.astype(np.float32), "components": self.components.astype(np.float32)}
+        tensors = {name: getattr(self, name).astype(np.float32) for name in ("depth", "pose_map", "components")}
         save_file(tensors, folder / "model.safetensors")
 
     @classmethod
-    def fit(
-        cls, people: list[tuple[np.ndarray, np.ndarray]], num_coefficients: int = 10, ridge: float = 0.01
-    ) -> MouthShape:
-        """Learn the pose map and the components.
-
-        Each person weighs the same, however many frames there are. The pose map is fitted together with the opening,
-        the width and the height of the mouth, so that it does not stand for them where somebody nods while speaking.
+    def fit(cls, people: list[tuple[np.ndarray, np.ndarray]], num_coefficients: int = 10) -> MouthShape:
+        """Learn the base and the components. Each person weighs the same, however many frames there are.
 
         Args:
             people: of each person meshes (T, 468, 2) in window px and poses (T, 3) in degrees.
             num_coefficients: numbers of a mouth shape.
-            ridge: pull of the pose map towards zero.
         """
+        shape = cls(*fit_base(people), np.zeros((num_coefficients, 2 * NUM_POINTS), np.float32))
         weights = np.concatenate([np.full(len(points), 1.0 / len(points)) for points, _ in people])[:, None]
-        weights *= len(weights) / weights.sum()
-        turned, moved, said = (np.concatenate(x) for x in zip(*(_from_rest(*one) for one in people), strict=True))
-        known = np.concatenate([turned, said], axis=1)
-        gram = (known * weights).T @ known / len(known) + ridge * np.eye(known.shape[1])
-        pose_map = _paired(np.linalg.solve(gram, (known * weights).T @ moved / len(known))[:3])
-        rest = moved - turned @ pose_map
-        rest = (rest - (rest * weights).mean(0)) * np.sqrt(weights / weights.sum())
+        rest = np.concatenate([shape._from_rest(*one) for one in people]).astype(np.float64)
+        rest = (rest - (rest * weights).sum(0) / weights.sum()) * np.sqrt(weights / weights.sum())
         _, singular, directions = np.linalg.svd(rest, full_matrices=False)
         components = singular[:num_coefficients, None] * directions[:num_coefficients]
         components *= _opening_sign(components)[:, None]
-        return cls(pose_map.astype(np.float32), components.astype(np.float32))
+        return replace(shape, components=components.astype(np.float32))
+
+    def _from_rest(self, points: np.ndarray, pose: np.ndarray) -> np.ndarray:
+        """Of one person, how lips and jaw differ from the resting mouth (T, P*2)."""
+        return (points[:, SHAPE_POINTS] - self.base(self.neutral(points, pose), pose)).reshape(len(points), -1)
 
     @staticmethod
     def neutral(points: np.ndarray, pose: np.ndarray) -> Neutral:
@@ -180,8 +185,9 @@ class MouthShape:
 
     def base(self, neutral: Neutral, pose: np.ndarray) -> np.ndarray:
         """Where the resting mouth lies at each frame's head pose (T, 3), degrees -> (T, P, 2) window px."""
-        turned = (pose - neutral.pose) / ANGLE_UNIT_DEG @ self.pose_map
-        return (neutral.mouth + turned.reshape(-1, NUM_POINTS, 2)).astype(np.float32)
+        seen, per_depth = turned(neutral, pose)
+        besides = (pose - neutral.pose) / ANGLE_UNIT_DEG @ self.pose_map
+        return (seen + per_depth[:, None] * self.depth[:, None] + besides.reshape(seen.shape)).astype(np.float32)
 
     def encode(self, points: np.ndarray, base: np.ndarray) -> np.ndarray:
         """Coefficients (T, K), about unit variance, of meshes (T, 468, 2) relative to ``base`` (T, P, 2)."""
@@ -250,14 +256,39 @@ class MouthShape:
         return np.stack([_draw(points) for points in shape])
 
 
-def _from_rest(points: np.ndarray, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of one person: turn of the head (T, 3), movement of lips and jaw (T, P*2), and what they say (T, 3)."""
-    neutral, mouth = MouthShape.neutral(points, pose), points[:, SHAPE_POINTS].astype(np.float64)
-    width = np.linalg.norm(mouth[:, len(LIPS_OUTER) // 2] - mouth[:, 0], axis=1)
-    height = mouth[:, len(LIPS_OUTER) * 3 // 4, 1] - mouth[:, len(LIPS_OUTER) // 4, 1]
-    said = np.stack([mouth_opening(mouth), width, height], axis=1)
-    moved = (mouth - neutral.mouth).reshape(len(points), -1)
-    return (pose - neutral.pose) / ANGLE_UNIT_DEG, moved, said - np.median(said, axis=0)
+def turned(neutral: Neutral, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A resting mouth at other poses (T, 3), degrees: where it would lie were it flat, and what depth adds.
+
+    Returns:
+        (T, P, 2) window px at depth 0, and (T, 2) px that each px of depth adds to that.
+    """
+    (matrices, shifts), (own, here) = aligned_projection(pose), (x[0] for x in aligned_projection(neutral.pose[None]))
+    flat = matrices[:, :, :2] @ np.linalg.inv(own[:, :2])
+    corner = np.asarray(MOUTH_WINDOW.origin)
+    seen = np.einsum("tij,pj->tpi", flat, neutral.mouth - here + corner) + (shifts - corner)[:, None]
+    return seen, matrices[:, :, 2] - flat @ own[:, 2]
+
+
+def fit_base(people: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Depth (P,) and pose map (3, P*2) of lips and jaw; see `MouthShape`, and `MouthShape.fit` for the argument.
+
+    Frames with closed lips tell, so that nothing stands for speech where somebody nods while speaking.
+    """
+    known = []
+    for points, pose in people:
+        mouth, neutral = points[:, SHAPE_POINTS].astype(np.float64), MouthShape.neutral(points, pose)
+        gap = mouth_opening(mouth)
+        closed = gap <= np.quantile(gap, _NEARLY_CLOSED)
+        seen, per_depth = turned(neutral, pose[closed])
+        weight = 1 / np.sqrt(closed.sum())
+        known.append((weight * (mouth[closed] - seen), weight * per_depth, weight * (pose[closed] - neutral.pose)))
+    left, per_depth, angles = (np.concatenate(x) for x in zip(*known, strict=True))
+    pull = _DEPTH_RIDGE * len(people)
+    depth = _mirrored(np.einsum("ti,tpi->p", per_depth, left) / (np.square(per_depth).sum() + pull))
+    left = (left - per_depth[:, None] * depth[:, None]).reshape(len(left), -1)
+    angles = angles / ANGLE_UNIT_DEG
+    gram = angles.T @ angles + _POSE_RIDGE * len(people) * np.eye(3)
+    return depth.astype(np.float32), _paired(np.linalg.solve(gram, angles.T @ left)).astype(np.float32)
 
 
 def _paired(pose_map: np.ndarray) -> np.ndarray:
@@ -266,6 +297,13 @@ def _paired(pose_map: np.ndarray) -> np.ndarray:
     together = (moves[:, _UPPER_PAIRED] + moves[:, _LOWER_PAIRED]) / 2
     moves[:, _UPPER_PAIRED] = moves[:, _LOWER_PAIRED] = together
     return moves.reshape(len(pose_map), -1)
+
+
+def _mirrored(depth: np.ndarray) -> np.ndarray:
+    """Depth (P,) made the same left and right, and on both inner lips."""
+    depth = (depth + depth[_OTHER_SIDE]) / 2
+    depth[_UPPER_PAIRED] = depth[_LOWER_PAIRED] = (depth[_UPPER_PAIRED] + depth[_LOWER_PAIRED]) / 2
+    return depth
 
 
 def _opening_sign(components: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from faces.alignment import (
     EYE_CORNERS,
     JAW,
     LIPS_OUTER,
+    STABLE,
     align_matrix,
     eye_distance,
     head_pose,
@@ -176,22 +177,44 @@ def test_pose_is_mirrored_with_the_picture(portrait, portrait_points, detector, 
     assert abs(eye_distance(portrait_points) - 43) < 4
 
 
+def turned_heads(points: np.ndarray, pose: np.ndarray) -> np.ndarray:
+    """Mouth windows' meshes (T, 468, 2) of a head (468, 3), px of its picture, turned by poses (T, 3), degrees."""
+    alone, windows = points - points[STABLE].mean(0), []
+    for yaw, pitch, _ in np.radians(pose):
+        # The picture's x to the right, y down, z away from who looks.
+        cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
+        seen = alone @ (np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]]) @ [[1, 0, 0], [0, cp, sp], [0, -sp, cp]]).T
+        windows.append(MOUTH_WINDOW.to_window(seen, align_matrix(seen)))
+    return np.stack(windows).astype(np.float32)
+
+
 @pytest.fixture(scope="module")
 def shapes(portrait_points):
-    """Two people whose mouths open and shut while the head nods: the nod moves the jaw, too."""
+    """Two people whose mouths open and shut while the head turns and nods: that moves lips and jaw, too."""
     rng = np.random.default_rng(0)
-    points = MOUTH_WINDOW.to_window(portrait_points, align_matrix(portrait_points)).astype(np.float32)
-    lower = [i for i in SHAPE_POINTS if points[i, 1] > points[13, 1]]
+    lower = [i for i in SHAPE_POINTS if portrait_points[i, 1] > portrait_points[13, 1]]
 
     def person(frames):
-        nod, opening = rng.normal(0, 2, frames), np.abs(rng.normal(0, 5, frames))
-        video = np.tile(points, (frames, 1, 1))
-        video[:, :, 1] += nod[:, None]
+        pose = rng.normal(0, (12, 4, 0), (frames, 3))
+        video, opening = turned_heads(portrait_points, pose), np.abs(rng.normal(0, 5, frames))
         video[:, lower, 1] += opening[:, None]
-        return video, np.stack([nod * 0, nod, nod * 0], axis=1), opening
+        pose = pose + head_pose(portrait_points)
+        return video, pose.astype(np.float32), opening
 
     people = [person(300), person(100)]
     return MouthShape.fit([(video, pose) for video, pose, _ in people], 3), people
+
+
+def test_the_base_of_a_turned_head_is_where_its_mouth_is(portrait_points):
+    shape, start = MouthShape.load(Path("pretrained/mouth_shape")), head_pose(portrait_points)
+    pose = np.array([[0, 0, 0], [20, 0, 0], [-20, 0, 0], [40, 0, 0], [-40, 0, 0], [25, -10, 0]], np.float32)
+    seen = turned_heads(portrait_points, pose)[:, SHAPE_POINTS]
+    base = shape.base(Neutral(seen[0], np.array(start, np.float32)), pose + np.array(start, np.float32))
+    np.testing.assert_allclose(base[0], seen[0], atol=0.01)
+    moved, off = (np.linalg.norm(x, axis=-1).mean(1)[1:] for x in (seen - seen[0], seen - base))
+    assert (moved > 4).all() and (off < 0.5 * moved).all()
+    gaps = mouth_opening(base)
+    assert np.abs(gaps - gaps[0]).max() < 0.1 * gaps[0]
 
 
 def test_coefficients_tell_the_opening_and_not_the_nod(shapes):
