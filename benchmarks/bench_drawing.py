@@ -35,6 +35,7 @@ from faces.bank import MouthPicker, lips_of  # noqa: E402
 from faces.mouth_shape import RESTING_OPENING_PX, SHAPE_POINTS, mouth_opening  # noqa: E402
 from faces.mouth_windows import MouthFrame  # noqa: E402
 from faces.person import Person  # noqa: E402
+from faces.turned import resting, seen_aside, with_own_jaw  # noqa: E402
 from faces.warp import draft  # noqa: E402
 from models.movement_track import MovementSettings  # noqa: E402
 from models.phonemes import lip_closure, steps_around  # noqa: E402
@@ -126,11 +127,11 @@ class Bench:
     def row(self, own: Footage, other: Footage) -> dict[str, float]:
         """Confidences of one clip."""
         person, shape = self._engine.meet(own.frames), self._model.mouth_shape
-        base, half = shape.base(person.neutral, own.pose), len(own.frames) // 2
+        base, half = resting(shape, person.neutral, own.points, own.pose), len(own.frames) // 2
         sound = rotated(own.samples, half * SAMPLE_RATE // FPS)
         said = shape.decode(rotated(shape.encode_lips(own.points, base), half), base)
         count = min(len(own.frames), len(other.frames))
-        heard = self._predicted(person, base[:count], other.samples)
+        heard = seen_aside(self._predicted(person, base[:count], other.samples), base[:count], own.pose[:count])
         return {
             "real": self._score(own.windows, own.samples),
             "ideal": self._score(rotated(own.windows, half), sound),
@@ -153,6 +154,7 @@ class Bench:
 
     def _drawn(self, footage: Footage, person: Person, base: Array, wanted: Array) -> Array:
         """Windows uint8 (T, 160, 160, 3) with lips and jaw at `wanted` (T, P, 2)."""
+        wanted = with_own_jaw(self._model.mouth_shape, wanted, footage.points)
         picks = MouthPicker().pick(person.bank, lips_of(wanted - base), footage.pose)
         closed = float(mouth_opening(base[:1])[0])
         parts = zip(footage.windows, footage.points, wanted, (pick.mouths for pick in picks), strict=True)

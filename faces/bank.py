@@ -20,6 +20,7 @@ from faces.mouth_shape import mouth_opening
 _LIPS = len(LIPS_OUTER) + len(LIPS_INNER)  # the first of the shape's points
 _MOUTH = (slice(48, 152), slice(16, 144))  # rows, columns of the window in which sharpness counts
 _POSE_PX_PER_DEG = np.array([0.08, 0.08, 0.03], np.float32)  # unlikeness of a head turned by a degree: yaw, pitch, roll
+_TURNED_PX_PER_DEG, _TURNED_DEG = 0.16, (10.0, 30.0)  # more of it in yaw, from and up to such a yaw: sides come and go
 _SOFT_PX = 0.5  # unlikeness of a picture with none of the detail of the sharpest
 # Unlikeness of each px that the lips must be opened further than in a picture, whose inside is then invented, and of
 # each px that they must be shut.
@@ -114,7 +115,10 @@ class MouthBank:
         Returns:
             (F, N): root mean square distance of the lips' points, and what the turn of the head adds.
         """
-        return self.apart(lips) + np.abs(pose[:, None] - self._poses[None]) @ _POSE_PX_PER_DEG
+        off, (low, high) = np.abs(pose[:, None] - self._poses[None]), _TURNED_DEG
+        most = np.maximum(np.abs(pose[:, None, 0]), np.abs(self._poses[None, :, 0]))
+        turned = np.clip((most - low) / (high - low), 0, 1)
+        return self.apart(lips) + off @ _POSE_PX_PER_DEG + _TURNED_PX_PER_DEG * turned * off[..., 0]
 
     def apart(self, lips: np.ndarray) -> np.ndarray:
         """Root mean square distance (F, N) of the lips' points of mouths and of wanted ones (F, 2 * L), window px."""

@@ -13,6 +13,7 @@ from faces.alignment import LIPS_INNER
 from faces.bank import Mouth, MouthBank, mouth_of
 from faces.mouth_shape import SHAPE_POINTS, MouthShape, Neutral, mouth_opening, mouth_width
 from faces.mouth_windows import MouthFrame
+from faces.turned import resting
 
 _UPPER_LIP, _LOWER_LIP = LIPS_INNER[5], LIPS_INNER[15]
 _MOVING_PX = 0.5  # deviation of the lips' distance below which the mouth is still; the mesh trembles by less
@@ -181,7 +182,8 @@ def _gap(neutral: Neutral) -> float:
 def mouths_of(frames: Sequence[MouthFrame], neutral: Neutral, shape: MouthShape) -> list[Mouth]:
     """The mouths of frames of a person, as a bank keeps them."""
     seen, pose = _seen(frames)
-    points, base = seen[:, SHAPE_POINTS], shape.base(neutral, pose)
+    points = seen[:, SHAPE_POINTS]
+    base = resting(shape, neutral, points, pose)
     windows = [frame.window for frame in frames]
     known = (windows, points, points - base, shape.encode_lips(points, base), pose)
     return [mouth_of(*one) for one in zip(*known, strict=True)]

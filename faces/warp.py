@@ -3,7 +3,8 @@
 Skin comes from the frame itself, bent to the new jaw, so that it fits pose and light exactly. Lips and the inside of
 the mouth come from other pictures of the person (see `faces.bank`), bent to the wanted shape and brought to the light
 of the frame; where a face looks ahead, the skin around the lips and the chin come along, since those of the frame say
-what the old mouth said. That leaves the generator only what no picture shows.
+what the old mouth said. Of a face that looks aside only skin comes along: the other picture's background may lie there.
+That leaves the generator only what no picture shows.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from faces.alignment import LIPS_INNER, LIPS_OUTER
 from faces.bank import Mouth
 from faces.inside import is_opened_further, opened_no_further, painted_inside, smooth_step
 from faces.mouth_shape import JAW_PART, NUM_POINTS
+from faces.turned import looks_ahead
 from faces.window import WINDOW_SIZE
 
 _GRID = 40  # places per side at which the displacement is computed; it is smooth in between
@@ -51,7 +53,7 @@ _PART_MARGIN_PX = 20  # of the picture around the lips that is looked at
 # lips: beyond the outline, and softness; and the margin that this needs.
 _CHIN_PX, _CHIN_MARGIN_PX = (30.0, 16.0), 40
 _JAW_INSET_PX, _JAW_SOFT_PX = 2.0, 8.0  # so far within the jaw line that ends
-_AHEAD = (0.35, 0.65)  # narrower part of the face beside the lips, in parts of the wider: turned away, looks ahead
+_LIPS_ONLY_PX = (1.0, 5.0)  # beyond the lips of a face that looks aside, where only the same skin is taken: from, fully
 _OTHER_LEVELS = (16.0, 40.0)  # by which two pictures of the same skin may differ, and by which it is something else
 _OTHER_REDUCE, _OTHER_SIGMA = 4, 4.0  # they are compared on pictures this much smaller; px of the window
 _JAW_SEEN = 1.5  # how far the jaw moves where the mesh sees it move by one
@@ -230,7 +232,7 @@ def draft(
     moved = float(np.sqrt(np.square(own[_OUTER] - wanted[_OUTER]).sum(1).mean()))
     amount = float(smooth_step(np.float32((moved - _MOVED_PX[0]) / (_MOVED_PX[1] - _MOVED_PX[0]))))
     made = bend(without_lips(window, own, amount), _jaw_seen(own, wanted)[_AROUND], wanted[_AROUND], _CALM)
-    ahead = _looks_ahead(wanted)
+    ahead = float(looks_ahead(wanted))
     part, corner = _around_lips(wanted, _CHIN_MARGIN_PX if ahead else _PART_MARGIN_PX)
     skin, there = made[part], wanted - corner
     beyond = beyond_lips(there, size=skin.shape[:2])
@@ -249,15 +251,14 @@ def _laid(there: np.ndarray, lips: np.ndarray, skin: np.ndarray, ahead: float) -
     Args:
         there: lips and jaw (P, 2), px of the part.
         lips, skin: the two pictures (H, W, 3), 0..255.
-        ahead: see `_looks_ahead`.
+        ahead: see `looks_ahead`.
     """
-    grown, soft, drop = _LAID_PX
-    beyond = beyond_lips(there, drop, skin.shape[:2])
-    near = grown_mask(beyond, grown, soft)
-    if not ahead:
-        return near
+    (grown, soft, drop), (low, high) = _LAID_PX, _LIPS_ONLY_PX
+    beyond, same = beyond_lips(there, drop, skin.shape[:2]), _same_skin(lips, skin)
+    beside = smooth_step((beyond - low) / (high - low))
+    near = grown_mask(beyond, grown, soft) * (1 - (1 - ahead) * beside * (1 - same))
     chin = grown_mask(beyond, *_CHIN_PX) * smooth_step((_within_jaw(there, near.shape) - _JAW_INSET_PX) / _JAW_SOFT_PX)
-    return np.maximum(near, ahead * chin * _same_skin(lips, skin))
+    return np.maximum(near, ahead * chin * same)
 
 
 def _same_skin(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -276,14 +277,6 @@ def _within_jaw(points: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     fixed = np.round(np.clip(face, -WINDOW_SIZE, 2 * WINDOW_SIZE) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
     canvas = cv2.fillPoly(np.zeros(size, np.uint8), [fixed], 255, shift=_SUBPIXEL_BITS)
     return cv2.distanceTransform(canvas, cv2.DIST_L2, 5)
-
-
-def _looks_ahead(points: np.ndarray) -> float:
-    """Whether a face with lips and jaw (P, 2) looks ahead, 0..1: beside its lips there is as much left as right."""
-    middle, jaw = points[_OUTER, 0].mean(), points[JAW_PART, 0]
-    left, right = middle - jaw.min(), jaw.max() - middle
-    low, high = _AHEAD
-    return float(np.clip((min(left, right) / max(left, right, 1.0) - low) / (high - low), 0, 1))
 
 
 def _jaw_seen(points: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -80,6 +80,14 @@ def test_a_turned_or_soft_picture_counts_less() -> None:
     assert pick.mouths[0][0] is bank.mouths[1]
 
 
+def test_a_turned_head_takes_a_mouth_from_the_same_side() -> None:
+    """Ahead a few degrees are worth little; aside a mouth of another shape is better than one seen from elsewhere."""
+    for yaw, picked in ((0.0, 0), (40.0, 1)):
+        bank = MouthBank((mouth(3.0, yaw=yaw + 12), mouth(4.2, yaw=yaw)))
+        lips, pose = wanted(3.0)
+        assert bank.costs(lips, pose + np.float32([yaw, 0, 0])).argmin() == picked
+
+
 def moved(opened: float, down: float = 0.0, wider: float = 0.0) -> np.ndarray:
     """How lips and jaw (1, P, 2) differ from rest: lower lip opened, all of it lowered, right corner pulled aside."""
     points = np.zeros((1, NUM_POINTS, 2), np.float32)

@@ -123,6 +123,19 @@ def test_the_chin_says_what_the_lips_say(mouth):
     assert np.abs(kept[chin(mouth)] - frame[chin(mouth)]).mean() < 3
 
 
+def test_what_lies_behind_a_turned_face_does_not_come_along(mouth):
+    """The other picture was seen from further aside, so that its background stands close to the lips."""
+    turned = mouth * np.array((0.6, 1), np.float32)
+    turned[40:, 0] = mouth[40:, 0]
+    frame, picture = face(SKIN, LIPS, turned), face(SKIN, (160, 40, 60), turned)
+    beside = slice(60, 120), slice(int(turned[:20, 0].max()) + 5, 160)
+    picture[beside] = (20, 30, 90)
+    made = draft(frame, turned, turned, [(as_mouth(picture, turned), 1.0)], CLOSED).astype(int)
+    assert np.abs(made[beside] - frame[beside]).max() < 12
+    inside = lips_mask(turned, 0, 0) > 0.99
+    assert np.abs(made[inside].mean(0) - (160, 40, 60)).max() < 6
+
+
 @pytest.mark.parametrize("where", ["frame", "picture"])
 def test_a_hand_at_the_chin_stays_where_it_is(mouth, where):
     """One that is there now is not painted over, and one of another moment does not come along."""

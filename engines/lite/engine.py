@@ -26,6 +26,7 @@ from faces.mouth_shape import RESTING_OPENING_PX, SHAPE_POINTS, mouth_opening
 from faces.mouth_windows import MouthFrame
 from faces.person import Liveliness, Person, meet_person, mouths_of
 from faces.person_file import pack_person, unpack_person
+from faces.turned import resting, seen_aside, with_own_jaw
 from faces.window import GENERATED, MOUTH_WINDOW
 from models.lazy_speech import LazySpeech
 from models.live_speech import LiveSpeech
@@ -259,15 +260,16 @@ class _LatentPainter:
 
     def _drafts(self, frames: Sequence[MouthFrame], points: np.ndarray, picker: MouthPicker) -> Drafts:
         """Drafts of frames with lips and jaw at points (F, P, 2), window px."""
-        pose, base = np.stack([frame.pose for frame in frames]), self._base(frames)
+        (own, pose), base = _own(frames), self._base(frames)
+        points = with_own_jaw(self._model.mouth_shape, points, own)
         picks = picker.pick(self._bank, lips_of(points - base), pose)
-        windows, own = (np.stack(x) for x in zip(*((f.window, f.points[SHAPE_POINTS]) for f in frames), strict=True))
-        seen = Seen(windows, own, float(mouth_opening(base[:1])[0]))
+        seen = Seen(np.stack([frame.window for frame in frames]), own, float(mouth_opening(base[:1])[0]))
         return self._model.draft(seen, points, picks, self._manner.opacity([pick.unlike for pick in picks]))
 
     def _base(self, frames: Sequence[MouthFrame]) -> np.ndarray:
         """The resting mouth in the frames (F, P, 2), window px."""
-        return self._model.mouth_shape.base(self._neutral, np.stack([frame.pose for frame in frames]))
+        own, pose = _own(frames)
+        return resting(self._model.mouth_shape, self._neutral, own, pose)
 
     def _wanted_points(self, frames: Sequence[MouthFrame], times: np.ndarray) -> np.ndarray:
         """Where lips and jaw shall be (F, P, 2), window px."""
@@ -278,4 +280,9 @@ class _LatentPainter:
         met = self._model.lips_met(self._speech, first, stop)
         if met is not None:
             points = shape.closed(points, base, manner.closing * lip_closure(met, first, times, manner.closing_s))
-        return shape.parted(points, base)
+        return seen_aside(shape.parted(points, base), base, _own(frames)[1])
+
+
+def _own(frames: Sequence[MouthFrame]) -> tuple[np.ndarray, np.ndarray]:
+    """Lips and jaw (F, P, 2) of frames, window px, and their poses (F, 3), degrees."""
+    return np.stack([frame.points[SHAPE_POINTS] for frame in frames]), np.stack([frame.pose for frame in frames])
