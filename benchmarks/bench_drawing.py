@@ -147,7 +147,7 @@ class Bench:
         settings = MovementSettings(chosen.seed, chosen.movement_temperature, chosen.movement_steps)
         moved = self._model.movement(speech, RESTING_OPENING_PX, settings).shapes(times)
         points = shape.decode(chosen.mouth_gain * moved, base)
-        points = shape.scaled(points, base, person.lively.opening, person.lively.width)
+        points = shape.scaled(points, base, chosen.opening_gain * person.lively.opening, person.lively.width)
         first, stop = steps_around(times, chosen.lip_closing_s)
         met = lip_closure(self._model.lips_met(speech, first, stop), first, times, chosen.lip_closing_s)
         return shape.parted(shape.closed(points, base, chosen.lip_closing * met), base)

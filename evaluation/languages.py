@@ -183,7 +183,7 @@ class Evaluation:
         times = np.arange(int(len(track) / STEPS_PER_SECOND * FPS)) / FPS
         moving = MovementSettings(settings.seed, settings.movement_temperature, settings.movement_steps)
         shape = self._model.movement(track, resting, moving).shapes(times)
-        gaps = resting + settings.mouth_gain * shape @ self._opening
+        gaps = resting + settings.mouth_gain * settings.opening_gain * shape @ self._opening
         first, stop = steps_around(times, settings.lip_closing_s)
         met = self._model.lips_met(track, first, stop)
         amount = settings.lip_closing * lip_closure(met, first, times, settings.lip_closing_s)

@@ -10,7 +10,7 @@ import pytest
 from audio_processor import SAMPLE_RATE, load_audio
 from engines.lite.model import LipSyncModel
 from evaluation.reading import look
-from faces.mouth_shape import SHAPE_POINTS, mouth_opening
+from faces.mouth_shape import SHAPE_POINTS, mouth_opening, mouth_width
 from language_processor import LanguageProcessor, SpokenText
 from models.phonemes import BILABIALS, VOWELS, Phoneme, phoneme_track
 from pipeline import LipSyncPipeline
@@ -47,6 +47,20 @@ def test_lips_meet_in_the_picture(
     meet, apart = (shares(closing, said, example_portrait, tmp_path / f"{closing}.mp4") for closing in (1.0, 0.0))
     assert meet[0] > 0.85 > apart[0]
     assert meet[1] > 0.6 and meet[1] > apart[1] - 0.25
+
+
+def test_lips_part_further_where_that_is_asked(
+    said: tuple[Path, tuple[Phoneme, ...]], example_portrait: Path, tmp_path: Path
+) -> None:
+    """`inference.opening_gain`: the corners of the mouth move as before."""
+    seen = []
+    for gain in (0.6, 1.3):
+        config = load_config(REPO / "model_config.yaml", [f"inference.opening_gain={gain}"])
+        LipSyncPipeline.load(config).run(example_portrait, said[0], tmp_path / f"{gain}.mp4", Options())
+        points = look(tmp_path / f"{gain}.mp4", config).points[:, SHAPE_POINTS]
+        seen.append((mouth_opening(points).std(), mouth_width(points).std()))
+    (calm, narrow), (far, wide) = seen
+    assert far > 1.4 * calm and 0.7 < wide / narrow < 1.4
 
 
 def shares(closing: float, said: tuple[Path, tuple[Phoneme, ...]], portrait: Path, result: Path) -> tuple[float, float]:

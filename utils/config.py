@@ -120,6 +120,7 @@ class InferenceConfig(Section):
     steps: PositiveInt
     guidance: NonNegativeFloat
     mouth_gain: PositiveFloat
+    opening_gain: PositiveFloat
     still_gain: PositiveFloat
     movement_temperature: NonNegativeFloat
     movement_steps: PositiveInt

@@ -49,6 +49,7 @@ class Manner:
         temperature: how varied the movement is, 0 = calm, 1 = as varied as people are.
         movement_steps: network passes for it.
         gain: how far the mouth moves, 1 = as people do.
+        opening_gain: how far the lips part, in parts of that.
         still_gain: the same for a still picture with closed lips, in parts of it.
         closing: how far lips close at p, b and m, 0 = as predicted.
         closing_s: time in which they close before the sound and open after it, seconds.
@@ -61,6 +62,7 @@ class Manner:
     temperature: float
     movement_steps: int
     gain: float
+    opening_gain: float
     still_gain: float
     closing: float
     closing_s: float
@@ -74,8 +76,9 @@ class Manner:
         chosen = config.inference
         feather = config.faces.feather_px
         closing = (chosen.lip_closing, chosen.lip_closing_s)
-        moving = (chosen.movement_temperature, chosen.movement_steps, chosen.mouth_gain, chosen.still_gain)
-        return cls(*moving, *closing, chosen.bank, chosen.real_mouth_px, feather)
+        moving = (chosen.movement_temperature, chosen.movement_steps)
+        gains = (chosen.mouth_gain, chosen.opening_gain, chosen.still_gain)
+        return cls(*moving, *gains, *closing, chosen.bank, chosen.real_mouth_px, feather)
 
     def gain_of_still(self, open_px: float) -> float:
         """How much further the mouth of a still picture moves, of how far it is open, window px."""
@@ -275,7 +278,7 @@ class _LatentPainter:
         """Where lips and jaw shall be (F, P, 2), window px."""
         shape, manner, base = self._model.mouth_shape, self._manner, self._base(frames)
         points = shape.decode(self._gain * self._movement.shapes(times), base)
-        points = shape.scaled(points, base, self._lively.opening, self._lively.width)
+        points = shape.scaled(points, base, manner.opening_gain * self._lively.opening, self._lively.width)
         first, stop = steps_around(times, manner.closing_s)
         met = self._model.lips_met(self._speech, first, stop)
         if met is not None:
