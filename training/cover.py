@@ -25,6 +25,7 @@ VALIDATION_WINDOWS = 1200
 PICTURES = 12
 _MIDDLE = (80.0, 100.0)  # of the mouth, window px
 _LARGE = 20000  # numbers in a kernel
+_TURNED_DEG = 15.0  # heads whose yaw is more than this look aside: background lies beside the mouth, where things might
 _KEPT_PER_CLIP = 40  # frames of a clip that are kept in memory, spread over it
 
 
@@ -94,22 +95,31 @@ class CoverSampler:
         data = config.data
         self._clips = load_clips(data.processed_dir, split, data.window, data.fps, data.max_minutes_per_person)
         self._chances = clip_probabilities(self._clips)
+        turned = self._chances * [_looks_aside(_pose(clip)).mean() for clip in self._clips]
+        self._turned = turned / turned.sum() if turned.any() else None
         self._frames = ClipCache(_some_frames, data.cache_gb * 1e9)
         self._settings = config.training.cover
 
     def draw(self, random: np.random.Generator) -> dict[str, Any]:
         """One window: "windows" (3, 64, 64) in [-1, 1] and "covered" 0 or 1."""
         while True:
-            clip = self._clips[random.choice(len(self._clips), p=self._chances)]
-            frames = self._frames(clip)
-            index = int(random.integers(len(frames["windows"])))
-            window, points = frames["windows"][index], frames["points"][index].astype(np.float32)
+            window, points = self._window(random)
             how = Covered(0.0, 0.0)
             if random.random() < self._settings.things_share:
                 window, how = self._put_something(window, points, random)
             if how.hides_the_mouth or how.is_free:
                 changed = self._changed(window, random)
                 return {"windows": to_tensor(changed), "covered": np.float32(how.hides_the_mouth)}
+
+    def _window(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A mouth window and its mesh; of the wanted share of them the head is turned."""
+        aside = self._turned is not None and random.random() < self._settings.turned_share
+        frames = self._frames(self._clips[random.choice(len(self._clips), p=self._turned if aside else self._chances)])
+        among = np.arange(len(frames["windows"]))
+        if aside and _looks_aside(frames["pose"]).any():
+            among = np.flatnonzero(_looks_aside(frames["pose"]))
+        index = int(random.choice(among))
+        return frames["windows"][index], frames["points"][index].astype(np.float32)
 
     @staticmethod
     def _put_something(
@@ -135,11 +145,23 @@ class CoverSampler:
 
 
 def _some_frames(clip: Clip) -> dict[str, np.ndarray]:
-    """Windows (N, 160, 160, 3) and meshes (N, 468, 2) of frames spread over a clip."""
+    """Windows (N, 160, 160, 3), meshes (N, 468, 2) and poses (N, 3) of frames spread over a clip."""
     with np.load(clip.directory / "tracks.npz") as tracks:
         chosen = np.flatnonzero(tracks["valid"])
         chosen = chosen[:: max(1, len(chosen) // _KEPT_PER_CLIP)]
         return {
             "windows": decode_crops(clip.directory / "crops.mp4")[chosen],
             "points": tracks["points"][chosen],
+            "pose": tracks["pose"][chosen],
         }
+
+
+def _pose(clip: Clip) -> np.ndarray:
+    """Of all frames with a face, (T, 3) degrees."""
+    with np.load(clip.directory / "tracks.npz") as tracks:
+        return tracks["pose"][tracks["valid"]]
+
+
+def _looks_aside(pose: np.ndarray) -> np.ndarray:
+    """Of poses (T, 3), which are turned, bool (T,)."""
+    return np.abs(pose[:, 0]) > _TURNED_DEG

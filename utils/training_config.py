@@ -51,6 +51,7 @@ class AutoencoderTraining(StageConfig):
 class CoverTraining(StageConfig):
     width: PositiveInt
     things_share: float = Fraction
+    turned_share: float = Fraction
     colour_jitter: float = Fraction
     shift_px: NonNegativeFloat
 
