@@ -18,6 +18,7 @@ from faces.alignment import LIPS_INNER, LIPS_OUTER
 from faces.mouth_shape import mouth_opening
 
 _LIPS = len(LIPS_OUTER) + len(LIPS_INNER)  # the first of the shape's points
+_OUTER, _INNER = slice(0, len(LIPS_OUTER)), slice(len(LIPS_OUTER), _LIPS)
 _MOUTH = (slice(48, 152), slice(16, 144))  # rows, columns of the window in which sharpness counts
 _POSE_PX_PER_DEG = np.array([0.08, 0.08, 0.03], np.float32)  # unlikeness of a head turned by a degree: yaw, pitch, roll
 _TURNED_PX_PER_DEG, _TURNED_DEG = 0.16, (10.0, 30.0)  # more of it in yaw, from and up to such a yaw: sides come and go
@@ -25,6 +26,10 @@ _SOFT_PX = 0.5  # unlikeness of a picture with none of the detail of the sharpes
 # Unlikeness of each px that the lips must be opened further than in a picture, whose inside is then invented, and of
 # each px that they must be shut.
 _OPENED, _SHUT = 0.2, 0.1
+# The same where lips shall be closed, which show teeth when they are bent shut; and the gap at which that ends, px.
+_PARTED, _PARTED_PX = 2.0, 2.0
+_BITTEN_PX = 8.0  # unlikeness of a picture with nothing but teeth between its lips, where lips shall be closed
+_TOOTH_LIGHT, _TOOTH_PALE = 0.7, 0.8  # least lightness and most saturation of teeth, in parts of the skin's below them
 _SHIFT = 0.5  # how much a shift of all of the mouth counts
 _SWITCH_PX = 0.6  # cost of a change of the picture
 _NOVEL_PX = 0.4  # a mouth nearer than this to a known one is not worth keeping
@@ -50,6 +55,22 @@ class Mouth:
     lips: np.ndarray
     pose: np.ndarray
     sharpness: float
+
+    @cached_property
+    def teeth(self) -> float:
+        """Share of what lies between the lips, 0 to 1, that looks like teeth: a mesh takes bared ones for lips."""
+        inner, below = self.points[_INNER], self.points[_OUTER][11:20] + (0, 8)
+        limit = np.array(self.picture.shape[1::-1]) - 1
+        x, y = np.clip(np.round(below), 0, limit).astype(int).T
+        skin = np.median(self.picture[y, x].astype(np.float32), axis=0)
+        low = np.clip(np.floor(inner.min(0)), 0, limit).astype(int)
+        high = np.clip(np.ceil(inner.max(0)), low + 1, limit + 1).astype(int)
+        part = self.picture[low[1] : high[1], low[0] : high[0]].astype(np.float32)
+        between = np.zeros(part.shape[:2], np.uint8)
+        cv2.fillPoly(between, [np.round(inner - low).astype(np.int32)], 1)
+        light, pale = part.max(-1), np.ptp(part, axis=-1) / np.maximum(part.max(-1), 1.0)
+        tooth_like = (light >= _TOOTH_LIGHT * skin.max()) & (pale <= _TOOTH_PALE * np.ptp(skin) / max(skin.max(), 1.0))
+        return float(tooth_like[between > 0].mean()) if between.any() else 0.0
 
 
 def gap_of(lips: np.ndarray) -> np.ndarray:
@@ -128,8 +149,10 @@ class MouthBank:
 
     def costs(self, lips: np.ndarray, pose: np.ndarray) -> np.ndarray:
         """`unlikeness`, and what a picture's softness and another opening of the lips add."""
-        further = gap_of(lips)[:, None] - gap_of(self._lips)[None]
-        opened = np.where(further > 0, _OPENED, -_SHUT) * further
+        wanted = gap_of(lips)[:, None]
+        further = wanted - gap_of(self._lips)[None]
+        closed = np.clip(1 - wanted / _PARTED_PX, 0, 1)
+        opened = np.where(further > 0, _OPENED, -_SHUT - _PARTED * closed) * further + _BITTEN_PX * closed * self._teeth
         soft = _SOFT_PX * (1 - self._sharpness / max(self._sharpness.max(), 1e-6))
         return self.unlikeness(lips, pose) + opened + soft
 
@@ -143,6 +166,10 @@ class MouthBank:
     @cached_property
     def _poses(self) -> np.ndarray:
         return np.stack([mouth.pose for mouth in self.mouths])
+
+    @cached_property
+    def _teeth(self) -> np.ndarray:
+        return np.array([mouth.teeth for mouth in self.mouths], np.float32)
 
     @cached_property
     def _sharpness(self) -> np.ndarray:

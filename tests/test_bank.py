@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import pytest
 
 from faces.alignment import LIPS_INNER, LIPS_OUTER
 from faces.bank import Mouth, MouthBank, MouthPicker, cheapest_path, gap_of, lips_of, mouth_of
 from faces.mouth_shape import NUM_POINTS
+from tests.processed import resting_mouth
 
 POSE = np.zeros(3, np.float32)
 
@@ -118,6 +122,30 @@ def test_a_real_opening_is_worth_more_than_the_right_corners() -> None:
     opened, shut = MouthBank((shown(2),)), MouthBank((shown(6),))
     at = lips_of(moved(4)), POSE[None]
     assert opened.costs(*at)[0, 0] > shut.costs(*at)[0, 0]
+
+
+def test_lips_that_shall_be_closed_are_taken_from_closed_ones() -> None:
+    """Parted lips show teeth when they are bent shut, even where the rest of them fits better; to speak they may."""
+    bank = MouthBank((shown(0, 0, 9.0), shown(3)))
+    assert bank.costs(lips_of(moved(0)), POSE[None]).argmin() == 0
+    assert bank.costs(lips_of(moved(2.5)), POSE[None]).argmin() == 1
+
+
+def bitten(light: tuple[int, int, int]) -> Mouth:
+    """A mouth that the mesh takes for closed, with something of this colour between its lips."""
+    points = resting_mouth().astype(np.float32)
+    picture = np.full((160, 160, 3), (150, 110, 95), np.uint8)
+    cv2.fillPoly(picture, [np.round(points[:20]).astype(np.int32)], (140, 60, 60))
+    cv2.fillPoly(picture, [np.round(points[20:40]).astype(np.int32)], light)
+    return Mouth(picture, points, np.zeros(10), lips_of(moved(0))[0], POSE, 1.0)
+
+
+def test_bared_teeth_are_no_closed_lips() -> None:
+    teeth, lips, dark = (bitten(light) for light in ((200, 190, 175), (140, 60, 60), (40, 20, 20)))
+    assert teeth.teeth > 0.8 and lips.teeth == dark.teeth == 0
+    bank = MouthBank((teeth, replace(lips, sharpness=0.5)))
+    assert bank.costs(lips_of(moved(0)), POSE[None]).argmin() == 1
+    assert bank.costs(lips_of(moved(4)), POSE[None]).argmin() == 0
 
 
 def test_the_cheapest_path_is_that_of_trying_all() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from evaluation.cover import main as measure
 from faces.mouth_shape import SHAPE_POINTS
-from models.cover import CoverJudge
+from models.cover import CoverJudge, MouthCover
 from tests.conftest import REPO
 from tests.processed import make_processed, resting_mouth, write_clip
 from trainer import main as train
@@ -58,3 +61,22 @@ def test_the_stage_leaves_a_network_that_judges(processed: Path, tmp_path: Path)
     judge = CoverJudge(tmp_path / "debug" / "cover" / "export")
     chance = judge(np.full((160, 160, 3), 128, np.uint8))
     assert 0 <= chance <= 1
+
+
+def test_the_measure_tells_a_network_that_always_sees_something(
+    processed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = []
+    for name, bias in (("never", -20.0), ("always", 20.0)):
+        network = MouthCover(8)
+        torch.nn.init.zeros_(network.head[-1].weight)
+        torch.nn.init.constant_(network.head[-1].bias, bias)
+        network.save_pretrained(tmp_path / name)
+        assert measure(["--processed", str(processed), "--weights", str(tmp_path / name)]) == 0
+        tables.append(json.loads(capsys.readouterr().out))
+    never, always = tables
+    assert never["free"]["ahead"] == never["free"]["turned"] == 0 and always["free"]["ahead"] == 1
+    assert never["free"]["turned_windows"] == 14 and never["free"]["ahead_windows"] == 28
+    assert sum(count for name, count in never["covered"].items() if name.endswith("_windows")) > 35
+    assert {share for name, share in always["covered"].items() if not name.endswith("_windows")} == {1.0}
+    assert measure(["--processed", str(processed), "--weights", str(tmp_path / "none")]) == 2

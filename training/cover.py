@@ -23,9 +23,9 @@ from utils.data_augmentation import colour_jitter
 
 VALIDATION_WINDOWS = 1200
 PICTURES = 12
-_MIDDLE = (80.0, 100.0)  # of the mouth, window px
+MOUTH_MIDDLE = (80.0, 100.0)  # of the mouth, window px
 _LARGE = 20000  # numbers in a kernel
-_TURNED_DEG = 15.0  # heads whose yaw is more than this look aside: background lies beside the mouth, where things might
+TURNED_DEG = 15.0  # heads whose yaw is more than this look aside: background lies beside the mouth, where things might
 _KEPT_PER_CLIP = 40  # frames of a clip that are kept in memory, spread over it
 
 
@@ -127,7 +127,7 @@ class CoverSampler:
     ) -> tuple[np.ndarray, Covered]:
         sprite = draw_sprite(random.choice(KINDS), skin_colour(window, points), random)
         far = 18 if random.random() < 0.7 else 60  # most lie on the mouth, some beside it
-        centre = np.array(_MIDDLE) + random.normal(0, far, 2)
+        centre = np.array(MOUTH_MIDDLE) + random.normal(0, far, 2)
         image, alpha = put(window, sprite, tuple(centre), random.uniform(0.7, 1.4), random.uniform(-np.pi, np.pi))
         return image, covered(alpha, points)
 
@@ -164,4 +164,4 @@ def _pose(clip: Clip) -> np.ndarray:
 
 def _looks_aside(pose: np.ndarray) -> np.ndarray:
     """Of poses (T, 3), which are turned, bool (T,)."""
-    return np.abs(pose[:, 0]) > _TURNED_DEG
+    return np.abs(pose[:, 0]) > TURNED_DEG
