@@ -64,9 +64,9 @@ voices: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	@mkdir -p "$(OUTPUTS)"
-	"$(PY)" app.py --mode cli --video examples/portrait.png --audio examples/speech.wav \
+	"$(PY)" app.py --mode cli --video examples/portrait.jpg --audio examples/speech.wav \
 		--output "$(OUTPUTS)/demo.mp4" --overwrite
-	"$(PY)" app.py --mode cli --video examples/portrait.png --text "$(DEMO_TEXT)" --lang en \
+	"$(PY)" app.py --mode cli --video examples/portrait.jpg --text "$(DEMO_TEXT)" --lang en \
 		--output "$(OUTPUTS)/demo_text.mp4" --overwrite
 	@echo "Done: $(OUTPUTS)/demo.mp4 and $(OUTPUTS)/demo_text.mp4"
 

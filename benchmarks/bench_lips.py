@@ -181,7 +181,7 @@ class Server:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Make the host, then serve until the block ends."""
-        picture = str(ROOT / "examples" / "portrait.png")
+        picture = str(ROOT / "examples" / "smile.png")
         making = ("--mode", "cli", "--make-host", "lips", "--video", picture, "--still")
         if self._start(*making).wait():
             raise RuntimeError((self._folder / "log").read_text(encoding="utf-8"))

@@ -59,7 +59,7 @@ def measure(command: list[str]) -> str:
 def main() -> int:
     """Print all parts."""
     with tempfile.TemporaryDirectory() as folder:
-        portrait, speech = ROOT / "examples" / "portrait.png", Path(folder) / "speech.wav"
+        portrait, speech = ROOT / "examples" / "smile.png", Path(folder) / "speech.wav"
         make_speech(speech, ROOT / "examples" / "speech.wav", 1.0)
         files = [str(portrait), str(speech), str(Path(folder) / "out.mp4")]
         refused = ["--video", "missing.mp4", "--audio", "missing.wav", "--output", "out.mp4"]

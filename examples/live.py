@@ -1,7 +1,7 @@
 """A live avatar from files: frames and sound are handed over at the pace of a camera and a microphone.
 
     python examples/live.py --video talk.mp4 --audio speech.wav
-    python examples/live.py --video examples/portrait.png --audio examples/speech.wav --seconds 6 --output live.mp4
+    python examples/live.py --video examples/portrait.jpg --audio examples/speech.wav --seconds 6 --output live.mp4
 
 Prints how long frames took from the moment they were handed over to the moment they came back: the look-ahead that is
 part of it (see LipSyncPipeline.stream), and what the machine adds. A machine that is too slow falls further and further

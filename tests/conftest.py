@@ -103,7 +103,7 @@ def service_media(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) 
 @pytest.fixture(scope="session")
 def example_portrait() -> Path:
     """The bundled still picture of one person."""
-    return REPO / "examples" / "portrait.png"
+    return REPO / "examples" / "smile.png"
 
 
 @pytest.fixture(scope="session")

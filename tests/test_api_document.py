@@ -34,8 +34,8 @@ def test_what_the_document_says_works_one_after_the_other(service_media: Path, t
     pytest.importorskip("httpx")
     examples = tmp_path / "examples"
     examples.mkdir()
-    for name in ("portrait.png", "speech.wav"):  # small ones, under the names of the document
-        (examples / name).symlink_to(service_media / name)
+    for name, small in (("portrait.jpg", "portrait.png"), ("speech.wav", "speech.wav")):
+        (examples / name).symlink_to(service_media / small)
     said, written = "", set()
     with running(service_media, tmp_path / "data") as server:
         for language, block in blocks("bash", "python"):

@@ -87,7 +87,7 @@ def test_an_existing_output_is_replaced_only_when_asked_for(
     assert run(inputs, f"--config={config}", output=str(link)) == 2
     assert old.read_text() == "old"
 
-    portrait = str(REPO / "examples" / "portrait.png")
+    portrait = str(REPO / "examples" / "smile.png")
     assert run(inputs, f"--config={config}", "--overwrite", "--steps=1", video=portrait, output=str(link)) == 0
     assert link.is_symlink() and probe_video(old).width > 0
 
@@ -111,7 +111,7 @@ def test_standard_input_and_names_that_begin_with_a_dash(
     piped: str, inputs: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
     config = tiny_config(tmp_path, tiny_weights)
-    given = {"video": REPO / "examples" / "portrait.png", "audio": inputs / "speech.wav"}
+    given = {"video": REPO / "examples" / "smile.png", "audio": inputs / "speech.wav"}
     other = "audio" if piped == "video" else "video"
     (tmp_path / "-other").write_bytes(given[other].read_bytes())
     command = [sys.executable, str(REPO / "app.py"), f"--{piped}", "-", f"--{other}", "-other", "--output", "-out.mp4"]

@@ -227,7 +227,7 @@ def test_a_client_asks_for_no_more_work_than_the_owner_allows(tmp_path: Path, ex
     client = TestClient(
         create_app(service, make_intake(service, settings), Access(None, LOOPBACK_NAMES)), base_url="http://localhost"
     )
-    portrait = (REPO / "examples" / "portrait.png").read_bytes()
+    portrait = (REPO / "examples" / "smile.png").read_bytes()
     files = {"video_file": portrait, "audio_file": example_speech.read_bytes()}
     for field, allowed, most, said in (("steps", "8", "9", "at most 8 steps"), ("adapt", "30s", "31s", "at most 30 s")):
         refused = client.post("/jobs", files=files, data={field: most})

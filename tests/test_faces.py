@@ -101,7 +101,7 @@ detector = FaceDetector(Path("pretrained/faces"))
 for path in Path(os.environ["XDG_CACHE_HOME"]).rglob("*.blob"):
     path.chmod(0o600)
     os.truncate(path, 0)
-sys.exit(len(detector.detect(cv2.imread("examples/portrait.png")[..., ::-1])) != 1)
+sys.exit(len(detector.detect(cv2.imread("examples/smile.png")[..., ::-1])) != 1)
 """
 
 

@@ -271,7 +271,7 @@ def test_no_address_of_the_page_gives_a_foreign_file_away(house: House) -> None:
     for address in (f"/gradio_api/file={path}" for path in (*wanted, *ELSEWHERE)):
         for method in ("GET", "HEAD"):
             assert client.request(method, address).status_code in (404, 421), address
-    for name in ("portrait.png", "speech.wav"):  # these are for everybody
+    for name in ("portrait.jpg", "speech.wav"):  # these are for everybody
         assert client.get(f"/gradio_api/file={REPO}/examples/{name}").status_code == 200
 
 

@@ -403,7 +403,7 @@ def test_a_video_without_any_face_is_refused(lip_sync: LipSyncPipeline, tmp_path
 def test_the_trained_weights_move_the_mouth_and_keep_the_skin(lite_weights: Path, tmp_path: Path) -> None:
     config = load_config(REPO / "model_config.yaml")
     trained = LipSyncPipeline.load(config, torch.device("cpu"))
-    portrait, speech = REPO / "examples" / "portrait.png", tmp_path / "speech.wav"
+    portrait, speech = REPO / "examples" / "smile.png", tmp_path / "speech.wav"
     samples, rate = footage.soundfile.read(REPO / "examples" / "speech.wav")
     footage.soundfile.write(speech, samples[: round(2.0 * rate)], rate)
     summary = trained.run(portrait, speech, tmp_path / "out.mkv", Options(codec="ffv1", steps=config.inference.steps))

@@ -11,10 +11,13 @@ import sys
 import wave
 from pathlib import Path
 
-import cv2
 import pytest
 
+from data.preprocess import face_tracker
+from faces.alignment import eye_distance
+from faces.mouth_shape import SHAPE_POINTS, mouth_opening
 from utils.config import load_config
+from video_processor import VideoReader
 
 REPO = Path(__file__).resolve().parent.parent
 READMES = ("README.md", "README.zh.md")
@@ -157,7 +160,16 @@ def test_requirements_are_pinned_once_for_every_python() -> None:
 
 
 def test_the_example_can_be_used(example_portrait: Path, example_speech: Path) -> None:
-    assert cv2.imread(str(example_portrait)).shape == (512, 512, 3)
+    """The portrait of the demo shows a large face with closed lips; the one of the tests a small one that smiles."""
+    faces = []
+    for picture in (REPO / "examples" / "portrait.jpg", example_portrait):
+        config = load_config(REPO / "model_config.yaml")
+        with VideoReader(picture) as reader:
+            faces.append(next(face_tracker(config).follow(reader)).points)
+    distances = [eye_distance(points) for points in faces]
+    assert distances[0] > 75 and distances[1] < 50
+    closed, smiling = (mouth_opening(points[None, SHAPE_POINTS, :2])[0] / eye_distance(points) for points in faces)
+    assert closed < 0.06 < smiling
     with wave.open(str(example_speech)) as speech:
         seconds = speech.getnframes() / speech.getframerate()
         assert speech.getnchannels() == 1 and speech.getframerate() == 24000

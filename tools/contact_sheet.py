@@ -1,6 +1,6 @@
 """Lays frames of an original and of its result side by side, to be looked at.
 
-    python tools/contact_sheet.py --original examples/portrait.png --result outputs/demo.mp4 \
+    python tools/contact_sheet.py --original examples/portrait.jpg --result outputs/demo.mp4 \
         --output docs/images/demo_sheet.jpg
 
 The upper row is the original, the lower one the result, at moments spread evenly over the result; ``--zoom`` cuts out

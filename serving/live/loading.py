@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipeline.studio import Studio
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
-_EXAMPLE, _EXAMPLE_NAME = _ROOT / "examples" / "portrait.png", "astronaut"
+_EXAMPLE, _EXAMPLE_NAME = _ROOT / "examples" / "smile.png", "astronaut"
 _SPARE = 0.7  # of the measured speed that sessions may use together
 _LINES_S = 5.0
 _FPS = 25  # of a usual session

@@ -20,7 +20,7 @@ _LOOK_S = 1.0
 _SWEEP_S = 3600  # between two looks of Gradio for uploads that are too old
 _HIDDEN = "private"  # no call for programs
 _HEIGHT = 300
-PORTRAIT, SPEECH = ROOT / "examples" / "portrait.png", ROOT / "examples" / "speech.wav"
+PORTRAIT, SPEECH = ROOT / "examples" / "portrait.jpg", ROOT / "examples" / "speech.wav"
 # The result, and the form, may be beyond the edge of the screen, and not there yet.
 _SHOW = """() => {{
   let tries = 40
