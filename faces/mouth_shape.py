@@ -23,6 +23,7 @@ from safetensors.numpy import load_file, save_file
 
 from faces.alignment import JAW, LIPS_INNER, LIPS_OUTER, aligned_projection
 from faces.window import MOUTH_WINDOW, WINDOW_SIZE
+from utils.helpers import InputError
 
 SHAPE_POINTS = LIPS_OUTER + LIPS_INNER + JAW
 NUM_POINTS = len(SHAPE_POINTS)
@@ -114,17 +115,20 @@ class MouthShape:
         """Read ``config.json`` and ``model.safetensors``.
 
         Raises:
-            FileNotFoundError: the folder lacks them.
-            ValueError: their sizes disagree.
+            InputError: the folder lacks them, their sizes disagree, or they are of an older version.
         """
+        if not (Path(folder) / "config.json").is_file() or not (Path(folder) / "model.safetensors").is_file():
+            raise InputError(f"There are no mouth shapes in {folder}: it needs config.json and model.safetensors.")
         config = json.loads((Path(folder) / "config.json").read_text())
         tensors = load_file(Path(folder) / "model.safetensors")
         expected = (config["num_coefficients"], config["num_points"] * 2)
         if tensors["components"].shape != expected:
-            raise ValueError(f"{folder}: components are {tensors['components'].shape}, config says {expected}.")
+            raise InputError(f"{folder}: components are {tensors['components'].shape}, config says {expected}.")
         for name, needed in (("depth", (config["num_points"],)), ("pose_map", (3, expected[1]))):
+            if name not in tensors:
+                raise InputError(f"{folder} is of an older version: remove it and run data/preprocess.py again.")
             if tensors[name].shape != needed:
-                raise ValueError(f"{folder}: {name} is {tensors[name].shape}, {needed} is needed.")
+                raise InputError(f"{folder}: {name} is {tensors[name].shape}, {needed} is needed.")
         return cls(tensors["depth"], tensors["pose_map"], tensors["components"])
 
     def save(self, folder: Path) -> None:

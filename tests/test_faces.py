@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import skimage.data
+from safetensors.numpy import save_file
 
 from faces.alignment import (
     EYE_CORNERS,
@@ -32,6 +33,7 @@ from faces.mouth_shape import (
     mouth_width,
 )
 from faces.window import MOUTH_WINDOW, WINDOW_SIZE
+from utils.helpers import InputError
 
 NETWORKS = Path(__file__).parent.parent / "pretrained" / "faces"
 
@@ -240,6 +242,13 @@ def test_mouth_shape_survives_saving(shapes, tmp_path):
     again = MouthShape.load(tmp_path / "shape")
     np.testing.assert_array_equal(shape.components, again.components)
     assert again.num_coefficients == 3
+    points, pose, _ = shapes[1][0]
+    neutral = shape.neutral(points, pose)
+    np.testing.assert_array_equal(shape.base(neutral, pose), again.base(neutral, pose))
+    save_file({"components": shape.components, "pose_map": shape.pose_map}, tmp_path / "shape" / "model.safetensors")
+    for folder, fault in (("shape", "is of an older version"), ("none", "There are no mouth shapes in")):
+        with pytest.raises(InputError, match=fault):
+            MouthShape.load(tmp_path / folder)
 
 
 def test_sketch_shows_the_opening(shapes):
