@@ -1,13 +1,15 @@
-"""The inside of a mouth that no picture shows: painted plainly, for the generator to draw over.
+"""The inside of a mouth that no picture shows, and closed lips where none are seen: painted plainly.
 
 A closed mouth that is bent open has nothing but stretched lips between its lips. Here the opening gets what every
 mouth has: a dark inside, the edge of the upper teeth, the tongue. Colours come from the person's own lips and skin, so
 they have the picture's light. A mouth that is seen open keeps its own teeth: they hang from the skull, so they stay
-below the upper lip as large as they are while the lower lip goes down.
+below the upper lip as large as they are while the lower lip goes down. Parted lips that are bent shut still show a
+strip of teeth, so the lips are drawn on over it until they meet.
 """
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from faces.alignment import LIPS_INNER, LIPS_OUTER
@@ -29,6 +31,11 @@ _TEETH_FROM_PX = (3.0, 7.0)  # opening from which on teeth are seen, and seen fu
 _BETWEEN_TEETH = np.array([-0.82, -0.6, -0.33, 0.0, 0.33, 0.6, 0.82], np.float32)
 _BETWEEN_WIDTH, _BETWEEN_DARK = 0.022, 0.22
 _SOFT_PX = 1.2
+_SHUT_PX = 2.0  # gap beyond that of closed lips from which on lips are parted, and are no longer drawn together
+_BARED = 0.15  # share of teeth between lips that the mesh takes for closed, from which on they are parted all the same
+_GROWN_PX, _FROM_PX = 2.0, 2.0  # beyond the inner lips' mesh that is painted, and where the lips' colour is taken, px
+_SEAM_PX, _SEAM_DARK = 0.8, 0.45  # the line in which lips meet
+_CORNER = 0.2  # part of the mouth's half width over which that fades at its corners
 
 
 def is_opened_further(source: np.ndarray, wanted: np.ndarray, closed: float) -> bool:
@@ -86,6 +93,45 @@ def painted_inside(
     edges = smooth_step(down / _SOFT_PX + 0.5) * smooth_step((gap - down) / _SOFT_PX + 0.5)
     weight = amount * (edges * (np.abs(across) < 1))[..., None]
     return np.clip(picture + weight * (inside - picture) + 0.5, 0, 255).astype(np.uint8)
+
+
+def shut_lips(
+    picture: np.ndarray, source: np.ndarray, wanted: np.ndarray, closed: float, teeth: float = 0.0
+) -> np.ndarray:
+    """Draw parted lips on until they meet, where they were bent to be closed.
+
+    Args:
+        picture: uint8 (H, W, 3), bent so that lips and jaw lie at `wanted`.
+        source: where they were before (P, 2), px of the window.
+        wanted: where they are (P, 2), px of the picture.
+        closed: gap between the inner lips of the mesh when the mouth is closed, window px.
+        teeth: share of teeth between the lips of the source, 0..1.
+
+    Returns:
+        uint8 (H, W, 3); the picture itself where there is nothing to close.
+    """
+    before, after = (float(mouth_opening(lips[None])[0]) - closed for lips in (source, wanted))
+    parted = max(smooth_step(np.float32(before / _SHUT_PX - 0.5)), smooth_step(np.float32(teeth / _BARED)))
+    amount = float(parted * smooth_step(np.float32(1 - after / _SHUT_PX)))
+    if amount <= 0:
+        return picture
+    top, bottom, across = _opening(wanted[_INNER], picture.shape[1], 1.0, 0.0)
+    top, bottom = top - _GROWN_PX, bottom + _GROWN_PX
+    rows = np.arange(len(picture), dtype=np.float32)[:, None]
+    part = np.clip((rows - top) / np.maximum(bottom - top, 1e-3), 0, 1)[..., None]
+    upper, lower = (_along(picture, edge) for edge in (top - _FROM_PX, bottom + _FROM_PX))
+    seam = np.exp(-0.5 * ((rows - (top + bottom) / 2) / _SEAM_PX) ** 2)[..., None]
+    lips = (upper + part * (lower - upper)) * (1 - _SEAM_DARK * seam)
+    edges = smooth_step((rows - top) / _SOFT_PX + 0.5) * smooth_step((bottom - rows) / _SOFT_PX + 0.5)
+    weight = amount * (edges * smooth_step((1 - np.abs(across)) / _CORNER))[..., None]
+    return np.clip(picture + weight * (lips - picture) + 0.5, 0, 255).astype(np.uint8)
+
+
+def _along(picture: np.ndarray, edge: np.ndarray) -> np.ndarray:
+    """Colours (1, W, 3) of a picture along a line with one row (W,) for each column, evened out along it."""
+    rows = np.clip(np.round(edge).astype(int), 0, len(picture) - 1)
+    found = picture[rows, np.arange(picture.shape[1])][None].astype(np.float32)
+    return cv2.GaussianBlur(found, (0, 0), 2.0)
 
 
 def _seen_gap(points: np.ndarray, closed: float) -> float:

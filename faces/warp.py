@@ -16,7 +16,7 @@ import numpy as np
 
 from faces.alignment import LIPS_INNER, LIPS_OUTER
 from faces.bank import Mouth
-from faces.inside import is_opened_further, opened_no_further, painted_inside, smooth_step
+from faces.inside import is_opened_further, opened_no_further, painted_inside, shut_lips, smooth_step
 from faces.mouth_shape import JAW_PART, NUM_POINTS
 from faces.turned import looks_ahead
 from faces.window import WINDOW_SIZE
@@ -292,7 +292,8 @@ def _bent_mouth(mouth: Mouth, wanted: np.ndarray, closed: float, part: Part, the
     bent, teeth = bend(mouth.picture, seen, wanted, part=part), None
     if is_opened_further(mouth.points, wanted, closed):
         teeth = bend(mouth.picture, mouth.points, opened_no_further(mouth.points, wanted), part=part)
-    return painted_inside(bent, mouth.points, there, closed, teeth)
+    opened = painted_inside(bent, mouth.points, there, closed, teeth)
+    return shut_lips(opened, mouth.points, there, closed, mouth.teeth)
 
 
 def _around_lips(points: np.ndarray, margin: float) -> tuple[Part, np.ndarray]:

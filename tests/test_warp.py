@@ -1,10 +1,11 @@
 """Bending a mouth window to another shape, relighting it, and drafts made of both."""
 
+import cv2
 import numpy as np
 import pytest
 
 from faces.bank import Mouth
-from faces.inside import painted_inside
+from faces.inside import painted_inside, shut_lips
 from faces.mouth_shape import NUM_POINTS, mouth_opening
 from faces.warp import bend, beyond_lips, draft, lips_mask, relit, without_lips
 from tests.processed import resting_mouth
@@ -226,6 +227,32 @@ def test_a_closed_mouth_that_is_opened_gets_an_inside(mouth, opened):
     assert opening[:4].max() > 120, "no teeth below the upper lip"
     assert np.array_equal(painted_inside(closed, mouth, mouth, CLOSED), closed)
     assert np.array_equal(painted_inside(bent, opened, opened, CLOSED), bent), "it has an inside"
+
+
+def bitten(points: np.ndarray) -> Mouth:
+    """Lips apart over teeth."""
+    picture = face(SKIN, LIPS, points)
+    cv2.fillPoly(picture, [np.round(points[20:40]).astype(np.int32)], (215, 205, 190))
+    return as_mouth(picture, points)
+
+
+@pytest.mark.parametrize("gap", [0, 14])
+def test_parted_lips_that_shall_be_closed_meet(mouth, opened, gap):
+    """Also where the mesh takes bared teeth for closed lips."""
+    shown = bitten(opened if gap else mouth)
+    made = draft(shown.picture, shown.points, mouth, [(shown, 1.0)], CLOSED).astype(int)
+    between = np.zeros(made.shape[:2], np.uint8)
+    cv2.fillPoly(between, [np.round(mouth[20:40]).astype(np.int32)], 1)
+    between[:, :64] = between[:, 96:] = 0  # the middle of the mouth
+    assert made[between > 0][:, 1].max() < 90, "teeth are seen"
+    assert np.abs(made[between > 0].mean(0) - LIPS).max() < 45
+
+
+def test_closed_lips_and_open_ones_are_not_drawn_together(mouth, opened):
+    closed = as_mouth(face(SKIN, LIPS, mouth), mouth)
+    assert shut_lips(closed.picture, mouth, mouth, CLOSED, closed.teeth) is closed.picture
+    shown = bitten(opened)
+    assert shut_lips(shown.picture, opened, opened, CLOSED, shown.teeth) is shown.picture
 
 
 def test_own_teeth_stay_as_large_as_they_are_when_the_mouth_opens_further(mouth, opened):
