@@ -250,9 +250,9 @@ OTHER_DOORS = (
     *(f"pipeline/tracks/{name}" for name in ("avatar", "capture", "formats", "gltf", "maker", "options")),
     *(f"video/{name}" for name in ("broadcast", "fragments", "loops", "sequence", "transparency")),
     *(f"serving/page/{name}" for name in ("gradio_words", "said", "texts")),
-    *("faces/sprites.py", "pipeline/tracks/arkit"),
+    *("faces/sprites.py", "faces/mouth_shape.py", "pipeline/tracks/arkit"),
 )
-"""What the page does not offer: hosts, layers, avatars, own mouths; and its own words, which are checked elsewhere."""
+"""What the page does not offer: hosts, layers, avatars, own mouths and weights; its own words are checked elsewhere."""
 NOT_HERE = (
     "is a folder; give",  # files are sent, not named
     "is not a regular file",
@@ -277,8 +277,6 @@ NOT_HERE = (
     "Give a sound file",
     "frames left as they were",
     "made without a LanguageProcessor",  # faults of whoever writes programs
-    "config says",
-    "the pose map",
     "Open http://",  # on the terminal
 )
 
