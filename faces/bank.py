@@ -33,7 +33,7 @@ _TOOTH_LIGHT, _TOOTH_PALE = 0.7, 0.8  # least lightness and most saturation of t
 _SHIFT = 0.5  # how much a shift of all of the mouth counts
 _SWITCH_PX = 0.6  # cost of a change of the picture
 _NOVEL_PX = 0.4  # a mouth nearer than this to a known one is not worth keeping
-_MIX = (0.25, 0.5, 0.25)  # over frames, so that a change of the picture is a short cross-fade
+_MIX = (0.15, 0.7, 0.15)  # over frames, so that a change of the picture is a short cross-fade
 
 
 @dataclass(frozen=True, eq=False)
