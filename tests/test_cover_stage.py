@@ -53,8 +53,8 @@ def test_as_many_turned_heads_as_asked(processed: Path, share: float, least: flo
 
 
 def test_the_stage_leaves_a_network_that_judges(processed: Path, tmp_path: Path) -> None:
-    steps = ["training.max_steps=4", "training.validate_every=4", "training.batch_size=4", "training.width=8"]
-    options = [part for step in steps for part in ("--set", step)]
+    steps = ["max_steps=4", "validate_every=4", "batch_size=4", "width=8", "common.num_workers=0"]
+    options = [part for step in steps for part in ("--set", f"training.{step}")]
     run = ["--config", str(REPO / "model_config.yaml"), "--size", "debug", "--stage", "cover"]
     where = ["--set", f"data.processed_dir={processed}", "--output", str(tmp_path), "--device", "cpu"]
     assert train([*run, *where, *options]) == 0
