@@ -36,7 +36,7 @@ def service(tmp_path: Path) -> JobService:
 
 @pytest.fixture
 def files(service: JobService) -> PageFiles:
-    return PageFiles(service, [REPO / "examples" / "smile.png"])
+    return PageFiles(service, [REPO / "examples" / "portrait.jpg"])
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +73,10 @@ def test_the_history_tells_jobs_apart(page: Page, files: PageFiles, media: Path)
     anna = upload(files, media / "portrait.png", "C:\\pictures\\anna\n at the sea in summer.png")
     said = upload(files, media / "speech.wav", "greeting.wav")
     first = submit(page, media, portrait=anna, sound=said)
-    second = submit(page, media, portrait=str(REPO / "examples" / "smile.png"), what="text", text="Good  morning!")
+    second = submit(page, media, portrait=str(REPO / "examples" / "portrait.jpg"), what="text", text="Good  morning!")
     history = page.look(second, [], [second, first], ENGLISH)[7]
     assert [name for name, _ in history.choices] == [
-        "“Good morning!” · portrait.png · waiting · just now",
+        "“Good morning!” · portrait.jpg · waiting · just now",
         "greeting.wav · anna at the sea in… · waiting · just now",
     ]
 
