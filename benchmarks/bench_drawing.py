@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # run as a script, this file sees benchmarks/ only
 
 from audio_processor import SAMPLE_RATE  # noqa: E402
-from data.dataset import Clip, clip_samples, decode_crops, load_clips  # noqa: E402
+from data.dataset import Clip, clip_samples, decode_crops, load_clips, longest_of_each  # noqa: E402
 from engines.lite.engine import Lite  # noqa: E402
 from engines.lite.model import LipSyncModel  # noqa: E402
 from evaluation.sync import Judge  # noqa: E402
@@ -97,11 +97,8 @@ def load(clip: Clip) -> Footage:
 
 def longest(processed: Path, split: str, count: int) -> list[Clip]:
     """The longest clip of each person that is long enough, longest first."""
-    best: dict[str, Clip] = {}
-    for clip in load_clips(processed, split, int(LEAST_S * FPS), FPS):
-        if clip.person not in best or clip.frames > best[clip.person].frames:
-            best[clip.person] = clip
-    return sorted(best.values(), key=lambda clip: (-clip.frames, clip.name))[:count]
+    best = longest_of_each(load_clips(processed, split, int(LEAST_S * FPS), FPS))
+    return sorted(best, key=lambda clip: (-clip.frames, clip.name))[:count]
 
 
 def rotated(values: Array, count: int) -> Array:

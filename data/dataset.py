@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,15 @@ def _cap_people(clips: list[Clip], max_frames: float) -> list[Clip]:
         count = max(1, int(len(own) * min(1.0, max_frames / total)))
         kept += [own[int(i)] for i in np.linspace(0, len(own) - 1, count).round()]
     return sorted(kept, key=lambda clip: clip.name)
+
+
+def longest_of_each(clips: Sequence[Clip]) -> list[Clip]:
+    """Each person's longest clip, in the order in which the people come."""
+    best: dict[str, Clip] = {}
+    for clip in clips:
+        if clip.person not in best or clip.frames > best[clip.person].frames:
+            best[clip.person] = clip
+    return list(best.values())
 
 
 def clip_probabilities(clips: list[Clip]) -> Array:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.dataset import Clip, decode_crops, load_clips
+from data.dataset import Clip, decode_crops, load_clips, longest_of_each
 from data.occlusions import KINDS, covered, draw_sprite, put, skin_colour
 from models.cover import CoverJudge
 from training.cover import MOUTH_MIDDLE, TURNED_DEG
@@ -30,15 +30,6 @@ from utils.helpers import InputError
 FRAMES = slice(0, 150, 3)
 TRIES = 20  # things that are drawn before one hides the mouth
 Array = np.ndarray
-
-
-def longest(clips: Sequence[Clip]) -> list[Clip]:
-    """Each person's longest clip."""
-    best: dict[str, Clip] = {}
-    for clip in clips:
-        if clip.person not in best or clip.frames > best[clip.person].frames:
-            best[clip.person] = clip
-    return list(best.values())
 
 
 def hidden(window: Array, points: Array, kind: str, random: np.random.Generator) -> Array | None:
@@ -72,7 +63,7 @@ def measure(clips: Sequence[Clip], judge: CoverJudge, limit: float, seed: int = 
         "free" and "covered", each with the share by group and how many windows that are.
     """
     random, found = np.random.default_rng(seed), defaultdict(list)
-    for clip in longest(clips):
+    for clip in longest_of_each(clips):
         with np.load(clip.directory / "tracks.npz") as tracks:
             points, pose = (tracks[name][FRAMES].astype(np.float32) for name in ("points", "pose"))
         for index, window in enumerate(decode_crops(clip.directory / "crops.mp4")[FRAMES]):
